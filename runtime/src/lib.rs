@@ -1,1 +1,24 @@
-//! runtime
+//! What every process here needs in order to run: time, tasks and their end, randomness, logs,
+//! back-off, TLS settings, accept loops.
+//!
+//! Behind features: `http` (route tables, serving, problem documents) and `jose` (key sets and token
+//! checks). Knows no domain room.
+
+mod backoff;
+mod clock;
+pub mod listen;
+pub mod logs;
+pub mod random;
+mod signal;
+mod tasks;
+pub mod tls;
+
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(feature = "jose")]
+pub mod jose;
+
+pub use backoff::Backoff;
+pub use clock::{Clock, ManualClock};
+pub use signal::termination;
+pub use tasks::Tasks;

@@ -1,0 +1,115 @@
+//! One HTTP connection: protocol by ALPN, timers and bounds set, graceful at the end.
+
+use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::body::Body;
+use http::{Request, Response};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::Tasks;
+
+/// What is known of the connection that a request came on. Every request carries it as an extension.
+#[derive(Debug, Clone)]
+pub struct ConnectionInfo {
+    /// The caller's address.
+    pub peer: SocketAddr,
+    /// The client's certificates, leaf first; empty if it showed none.
+    pub certificates: Arc<[CertificateDer<'static>]>,
+    /// The protocol that ALPN chose.
+    pub alpn: Option<Arc<[u8]>>,
+}
+
+impl ConnectionInfo {
+    /// What TLS knows of this connection.
+    pub fn of<T>(tls: &tokio_rustls::server::TlsStream<T>, peer: SocketAddr) -> Self {
+        let connection = tls.get_ref().1;
+        let certificates = connection.peer_certificates().unwrap_or_default();
+        Self {
+            peer,
+            certificates: certificates.iter().map(|one| one.clone().into_owned()).collect(),
+            alpn: connection.alpn_protocol().map(Arc::from),
+        }
+    }
+}
+
+/// How a door speaks HTTP.
+#[derive(Debug, Clone, Copy)]
+pub struct ServeOptions {
+    /// `Content-Type` instead of `content-type`: some EST clients compare it so.
+    pub title_case_headers: bool,
+    /// From the first byte of a request to the end of its head, and how long a connection may idle.
+    pub head_timeout: Duration,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        Self { title_case_headers: false, head_timeout: Duration::from_secs(10) }
+    }
+}
+
+/// Serves requests until the connection ends. When draining begins, the live requests are finished.
+///
+/// Heads over 64 KiB or 100 fields get 431. An upgrade is possible on HTTP/1.1.
+pub async fn serve_connection<I, S, F>(
+    io: I,
+    info: ConnectionInfo,
+    options: ServeOptions,
+    tasks: &Tasks,
+    serve: S,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let peer = info.peer;
+    let is_http2 = info.alpn.as_deref() == Some(b"h2");
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(info.clone());
+        let answer = serve(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let draining = tasks.draining();
+    let outcome = if is_http2 {
+        let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(100)
+            .max_header_list_size(64 * 1024)
+            .initial_stream_window_size(256 * 1024)
+            .initial_connection_window_size(1024 * 1024)
+            .max_send_buf_size(128 * 1024)
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .serve_connection(TokioIo::new(io), service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            outcome = connection.as_mut() => outcome,
+            () = draining.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    } else {
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(options.head_timeout)
+            .max_buf_size(64 * 1024)
+            .max_headers(100)
+            .title_case_headers(options.title_case_headers)
+            .serve_connection(TokioIo::new(io), service)
+            .with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            outcome = connection.as_mut() => outcome,
+            () = draining.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%peer, %error, "HTTP connection ended");
+    }
+}

@@ -1,0 +1,234 @@
+//! Accept loops: none ever waits for a handshake, each is bounded, each ends when draining begins.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rustls::{ServerConfig, server::Acceptor};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::Instant,
+};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+
+use crate::Tasks;
+
+/// Bounds of a door.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// From accept to the end of the TLS handshake.
+    pub handshake: Duration,
+    /// Handshakes past their ClientHello at once: the part that costs.
+    pub handshakes_at_once: usize,
+    /// Sockets of one source (IPv4 address, IPv6 /64) that have not finished their handshake.
+    pub waiting_per_source: usize,
+    /// Sockets of all sources that have not finished their handshake.
+    pub waiting: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(5),
+            handshakes_at_once: 64,
+            waiting_per_source: 1024,
+            waiting: 8192,
+        }
+    }
+}
+
+/// Chooses the TLS settings for a client by the protocols that it offers; `None` refuses it.
+pub type Choose = dyn Fn(&mut dyn Iterator<Item = &[u8]>) -> Option<Arc<ServerConfig>> + Send + Sync;
+
+/// Binds a listening socket. Port 0 takes any free one.
+///
+/// # Errors
+/// The system's error, with the address in its text.
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+}
+
+/// Accepts TLS connections until draining begins, each in a task of its own.
+///
+/// `choose` picks the settings after the ClientHello; `serve` gets the connection once the
+/// handshake stands.
+pub async fn accept_tls<S, F>(
+    listener: TcpListener,
+    limits: Limits,
+    choose: Arc<Choose>,
+    tasks: Tasks,
+    serve: S,
+) where
+    S: Fn(TlsStream<TcpStream>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let waiting = Arc::new(Waiting::new(limits));
+    let costly = Arc::new(Semaphore::new(limits.handshakes_at_once));
+    accept(listener, &tasks.clone(), move |socket, peer| {
+        let Some(place) = Waiting::take(&waiting, peer.ip()) else {
+            tracing::debug!(%peer, "refused: too many unfinished handshakes");
+            return;
+        };
+        let (choose, costly, serve) = (Arc::clone(&choose), Arc::clone(&costly), serve.clone());
+        tasks.spawn(async move {
+            let deadline = Instant::now() + limits.handshake;
+            match tokio::time::timeout_at(deadline, handshake(socket, &*choose, &costly)).await {
+                Ok(Ok(tls)) => {
+                    drop(place);
+                    serve(tls, peer).await;
+                }
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+                Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+            }
+        });
+    })
+    .await;
+}
+
+/// Accepts plain connections until draining begins and hands each to `serve`, which must not block.
+pub async fn accept(listener: TcpListener, tasks: &Tasks, mut serve: impl FnMut(TcpStream, SocketAddr)) {
+    let draining = tasks.draining();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = draining.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, peer)) => {
+                if let Err(error) = tune(&socket) {
+                    tracing::debug!(%peer, %error, "socket options");
+                }
+                serve(socket, peer);
+            }
+            // Out of descriptors, or a connection that died in the queue: the loop must live on.
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+            }
+        }
+    }
+}
+
+/// The options of every TCP socket here: no delay, and a dead peer noticed beneath the protocol.
+///
+/// # Errors
+/// The system's error for the option that it refused.
+pub fn tune(socket: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(15))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(20)))
+}
+
+async fn handshake(
+    socket: TcpStream,
+    choose: &Choose,
+    costly: &Semaphore,
+) -> io::Result<TlsStream<TcpStream>> {
+    let start = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+    let chosen = {
+        let hello = start.client_hello();
+        let mut offered = hello.alpn().into_iter().flatten();
+        choose(&mut offered)
+    };
+    let config = chosen.ok_or_else(|| io::Error::other("no protocol that this door speaks was offered"))?;
+    let _permit = costly.acquire().await.map_err(io::Error::other)?;
+    start.into_stream(config).await
+}
+
+/// Sockets that have not finished their handshake.
+#[derive(Debug)]
+struct Waiting {
+    limits: Limits,
+    sources: Mutex<(usize, HashMap<IpAddr, usize>)>,
+}
+
+impl Waiting {
+    fn new(limits: Limits) -> Self {
+        Self { limits, sources: Mutex::default() }
+    }
+
+    fn take(all: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let source = source_of(address);
+        let mut sources = all.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let (total, by_source) = &mut *sources;
+        let of_source = by_source.get(&source).copied().unwrap_or(0);
+        if *total >= all.limits.waiting || of_source >= all.limits.waiting_per_source {
+            return None;
+        }
+        *total += 1;
+        by_source.insert(source, of_source + 1);
+        Some(Place { all: Arc::clone(all), source })
+    }
+}
+
+/// One socket's place among those waiting; given back when dropped.
+#[derive(Debug)]
+struct Place {
+    all: Arc<Waiting>,
+    source: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut sources = self.all.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.0 -= 1;
+        if let Some(count) = sources.1.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                sources.1.remove(&self.source);
+            }
+        }
+    }
+}
+
+/// What counts as one source in limits: an IPv4 address, or an IPv6 /64, since a host owns all of it.
+pub fn source_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(four) => IpAddr::V4(four),
+        IpAddr::V6(six) => IpAddr::V6((six.to_bits() & !u128::from(u64::MAX)).into()),
+    }
+}
+
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_host_is_one_source_whatever_address_it_takes() {
+        let of = |text: &str| source_of(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_ne!(of("2001:db8:0:1::1"), of("2001:db8:0:2::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+    }
+
+    #[test]
+    fn waiting_sockets_are_bounded_per_source_and_in_all() {
+        let limits = Limits { waiting_per_source: 2, waiting: 3, ..Limits::default() };
+        let all = Arc::new(Waiting::new(limits));
+        let (a, b) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let first = Waiting::take(&all, a).unwrap();
+        let _second = Waiting::take(&all, a).unwrap();
+        assert!(Waiting::take(&all, a).is_none());
+        let _third = Waiting::take(&all, b).unwrap();
+        assert!(Waiting::take(&all, b).is_none());
+        drop(first);
+        assert!(Waiting::take(&all, b).is_some());
+    }
+}
