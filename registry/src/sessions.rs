@@ -27,6 +27,8 @@ pub struct SessionRecord {
     pub boot_id: String,
     /// The services that the device exposes.
     pub services: Vec<ServiceName>,
+    /// Those of them on which the device lets viewers open WebSockets.
+    pub viewer_websockets: Vec<ServiceName>,
     /// Since when.
     pub since: Timestamp,
     /// When an echo last went through.
@@ -112,6 +114,7 @@ mod tests {
             certificate: Fingerprint([3; 32]),
             boot_id: boot.into(),
             services: vec![],
+            viewer_websockets: vec![],
             since: Timestamp(0),
             verified_at: Timestamp(0),
         }
