@@ -1,0 +1,64 @@
+//! A whole tunnel in memory, for tests of the rooms above.
+
+use std::time::Duration;
+
+use model::{Generation, SessionId};
+use tokio::io::{DuplexStream, duplex};
+
+use crate::{CloudControl, Driver, Greeted, Hello, SessionHandle, Settings, Welcome, cloud, device};
+
+/// Both ends of a tunnel over a pipe in memory, greeted.
+#[derive(Debug)]
+pub struct Pair {
+    /// The cloud's session: opens streams.
+    pub cloud: SessionHandle,
+    /// The cloud's control stream.
+    pub cloud_control: CloudControl,
+    /// The device's session, its incoming streams and its control stream.
+    pub device: Greeted,
+}
+
+impl Pair {
+    /// Builds a tunnel with default settings; `spawn` gets the two drivers (for instance
+    /// `|driver| drop(tokio::task::spawn(driver))`).
+    pub async fn new(spawn: impl FnMut(Driver<DuplexStream>)) -> Self {
+        Self::with(Settings::default(), Settings::default(), spawn).await
+    }
+
+    /// Builds a tunnel with these settings.
+    pub async fn with(
+        cloud_settings: Settings,
+        device_settings: Settings,
+        mut spawn: impl FnMut(Driver<DuplexStream>),
+    ) -> Self {
+        let (cloud_io, device_io) = duplex(256 * 1024);
+        let heartbeat = cloud_settings.heartbeat;
+        let (driver, cloud_side) = cloud(cloud_io, cloud_settings);
+        spawn(driver);
+        let (driver, device_side) = device(device_io, device_settings);
+        spawn(driver);
+        let hello = Hello {
+            agent_version: "0".into(),
+            boot_id: "boot".into(),
+            slot: 0,
+            features: Vec::new(),
+            claim_digest: None,
+            services: Vec::new(),
+        };
+        let welcome = Welcome {
+            session: SessionId::from_random([0; 16]),
+            generation: Generation(1),
+            features: Vec::new(),
+            heartbeat,
+            limits: Default::default(),
+        };
+        let within = Duration::from_secs(5);
+        let (cloud, device) = tokio::join!(
+            async { cloud_side.hello(within).await?.welcome(welcome).await },
+            device_side.greet(hello, within)
+        );
+        let (cloud, cloud_control) = cloud.expect("a device in memory says hello");
+        let device = device.expect("a cloud in memory says welcome");
+        Self { cloud, cloud_control, device }
+    }
+}
