@@ -38,7 +38,8 @@ impl SigningKey {
     /// # Errors
     /// [`SigningError::Crypto`] when the system gives no randomness.
     pub fn generate() -> Result<Self, SigningError> {
-        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| SigningError::Crypto)?;
+        let pair =
+            EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| SigningError::Crypto)?;
         Ok(Self::of(pair))
     }
 
@@ -88,7 +89,8 @@ impl SigningKey {
         let mut token = URL_SAFE_NO_PAD.encode(header);
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(body, &mut token);
-        let signature = self.pair.sign(&SystemRandom::new(), token.as_bytes()).map_err(|_| SigningError::Crypto)?;
+        let signature =
+            self.pair.sign(&SystemRandom::new(), token.as_bytes()).map_err(|_| SigningError::Crypto)?;
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         Ok(token)
@@ -127,6 +129,13 @@ mod tests {
         assert_eq!(key.public_jwk(), again.public_jwk());
         assert_ne!(key.id(), SigningKey::generate().unwrap().id());
         assert_eq!(SigningKey::from_pkcs8(b"no key").unwrap_err(), SigningError::NotAKey);
+    }
+
+    #[test]
+    fn another_library_finds_the_same_thumbprint() {
+        let key = SigningKey::generate().unwrap();
+        let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_value(key.public_jwk()).unwrap();
+        assert_eq!(jwk.thumbprint(jsonwebtoken::jwk::ThumbprintHash::SHA256), key.id());
     }
 
     #[test]

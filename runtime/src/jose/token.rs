@@ -88,7 +88,8 @@ impl<'a> UnverifiedToken<'a> {
                 return Err(TokenError::Header(refused));
             }
         }
-        let algorithm = header_text(&header, "alg")?.ok_or(TokenError::Malformed("its header has no `alg`"))?;
+        let algorithm =
+            header_text(&header, "alg")?.ok_or(TokenError::Malformed("its header has no `alg`"))?;
         let key_id = header_text(&header, "kid")?;
         if key_id.as_ref().is_some_and(|id| id.len() > MAX_KEY_ID_BYTES) {
             return Err(TokenError::UnknownKey);
@@ -116,7 +117,11 @@ impl<'a> UnverifiedToken<'a> {
             if key.algorithm().as_str() != self.algorithm {
                 return Err(TokenError::Algorithm);
             }
-            if key.verifies(self.signed.as_bytes(), &self.signature) { Ok(()) } else { Err(TokenError::Signature) }
+            if key.verifies(self.signed.as_bytes(), &self.signature) {
+                Ok(())
+            } else {
+                Err(TokenError::Signature)
+            }
         })
         .ok_or(TokenError::UnknownKey)??;
         if !expected.typ.accepts(self.typ.as_deref()) {

@@ -165,8 +165,13 @@ fn a_kid_is_only_ever_compared() {
 #[test]
 fn times_must_be_numbers_in_range() {
     let case = Case::new();
-    assert!(case.check_with_body("exp", json!(NOW.secs() as f64 + 60.5)).is_ok(), "broken seconds are allowed");
-    for exp in [json!("1900000000"), json!(null), json!(true), json!([1_900_000_000]), json!(-1), json!(1e300)] {
+    assert!(
+        case.check_with_body("exp", json!(NOW.secs() as f64 + 60.5)).is_ok(),
+        "broken seconds are allowed"
+    );
+    for exp in
+        [json!("1900000000"), json!(null), json!(true), json!([1_900_000_000]), json!(-1), json!(1e300)]
+    {
         assert_eq!(case.check_with_body("exp", exp.clone()).unwrap_err(), TokenError::Member("exp"), "{exp}");
     }
     assert_eq!(
@@ -175,8 +180,11 @@ fn times_must_be_numbers_in_range() {
         "a huge exp is no way to live for ever"
     );
     assert_eq!(
-        case.check_raw(&case.header().to_string(), &body().to_string().replace(r#""exp":"#, r#""exp":1e999,"x":"#))
-            .unwrap_err(),
+        case.check_raw(
+            &case.header().to_string(),
+            &body().to_string().replace(r#""exp":"#, r#""exp":1e999,"x":"#)
+        )
+        .unwrap_err(),
         TokenError::Malformed("is not well-formed JSON with each member once")
     );
     for member in ["nbf", "iat"] {
@@ -313,10 +321,9 @@ fn tokens_of_another_library_verify_in_every_algorithm() {
     use jsonwebtoken::{EncodingKey, Header};
     let rsa = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
     let rsa_der = aws_lc_rs::encoding::AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&rsa).unwrap();
-    let p384 = aws_lc_rs::signature::EcdsaKeyPair::generate(
-        &aws_lc_rs::signature::ECDSA_P384_SHA384_FIXED_SIGNING,
-    )
-    .unwrap();
+    let p384 =
+        aws_lc_rs::signature::EcdsaKeyPair::generate(&aws_lc_rs::signature::ECDSA_P384_SHA384_FIXED_SIGNING)
+            .unwrap();
     let p384_der = p384.to_pkcs8v1().unwrap();
     let ed = aws_lc_rs::signature::Ed25519KeyPair::generate().unwrap();
     let ed_der = ed.to_pkcs8v1().unwrap();
@@ -328,7 +335,8 @@ fn tokens_of_another_library_verify_in_every_algorithm() {
     let modulus = rsa.public_key().modulus().big_endian_without_leading_zero().to_vec();
     let exponent = rsa.public_key().exponent().big_endian_without_leading_zero().to_vec();
     let point = p384.public_key().as_ref();
-    let rsa_key = |alg: &str| json!({"kty": "RSA", "n": text(&modulus), "e": text(&exponent), "alg": alg, "kid": "k"});
+    let rsa_key =
+        |alg: &str| json!({"kty": "RSA", "n": text(&modulus), "e": text(&exponent), "alg": alg, "kid": "k"});
     let rsa_pem = EncodingKey::from_rsa_pem(&pem(rsa_der.as_ref())).unwrap();
     for (ours, theirs, jwk, key) in [
         (Algorithm::Rs256, jsonwebtoken::Algorithm::RS256, rsa_key("RS256"), rsa_pem.clone()),

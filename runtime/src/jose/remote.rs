@@ -1,0 +1,219 @@
+//! The keys of an issuer elsewhere, kept fresh.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::Mutex, time::Instant};
+use url::Url;
+
+use super::{
+    Expectations, KeyFetcher, KeySet, KeySetError, TokenBody, TokenError, UnverifiedToken,
+    fetch::{FetchError, fetchable},
+    json,
+};
+use crate::{Backoff, Tasks};
+
+/// Where an issuer's keys are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// Where the issuer's discovery document says (OpenID Connect Discovery §4).
+    Discovery,
+    /// At this address.
+    Jwks(String),
+}
+
+/// Why the keys of an issuer cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteKeySetError {
+    /// The configured issuer is no address to ask.
+    #[error(
+        "the issuer `{0}` must be an https address (or http on loopback) without query, user or fragment"
+    )]
+    Issuer(String),
+    /// The address of the keys is not allowed.
+    #[error("the JWKS address `{0}` must be https (or http on loopback, for an issuer on loopback)")]
+    Address(String),
+    /// A document was not fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The discovery document is of no use.
+    #[error("the discovery document at {url} {reason}")]
+    Discovery {
+        /// Where it was.
+        url: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The key set is of no use.
+    #[error(transparent)]
+    Keys(#[from] KeySetError),
+}
+
+/// The keys of one issuer, fetched from it. While it is down the last good set stands; before the first
+/// success its tokens are refused with [`TokenError::KeysUnavailable`].
+#[derive(Debug)]
+pub struct RemoteKeySet {
+    issuer: String,
+    source: KeySource,
+    fetcher: KeyFetcher,
+    keys: Arc<KeySet>,
+    /// Held while fetching, so that there is one fetch however many ask; remembers when the last one began.
+    last_attempt: Mutex<Option<Instant>>,
+}
+
+impl RemoteKeySet {
+    /// Checks the addresses; fetches nothing yet.
+    ///
+    /// # Errors
+    /// [`RemoteKeySetError::Issuer`] and [`RemoteKeySetError::Address`]. With a plain JWKS address the issuer is
+    /// only a name, compared with `iss`.
+    pub fn new(issuer: &str, source: KeySource, fetcher: KeyFetcher) -> Result<Arc<Self>, RemoteKeySetError> {
+        match &source {
+            KeySource::Discovery => drop(discovery_url(issuer)?),
+            KeySource::Jwks(url) => drop(jwks_url(url, true)?),
+        }
+        Ok(Arc::new(Self {
+            issuer: issuer.to_owned(),
+            source,
+            fetcher,
+            keys: Arc::default(),
+            last_attempt: Mutex::default(),
+        }))
+    }
+
+    /// The issuer's name, as `iss` must have it.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The keys known now; the set is renewed in place.
+    pub fn keys(&self) -> &Arc<KeySet> {
+        &self.keys
+    }
+
+    /// Whether the keys were ever fetched.
+    pub fn is_loaded(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// Verifies a token of this issuer. An unknown `kid` makes one fetch, at most one a minute, and waits for it.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub async fn verify(
+        &self,
+        token: &UnverifiedToken<'_>,
+        expected: &Expectations<'_>,
+    ) -> Result<TokenBody, TokenError> {
+        let mut outcome = token.verify(&self.keys, expected);
+        if outcome == Err(TokenError::UnknownKey) {
+            self.refresh_for_unknown_key().await;
+            outcome = token.verify(&self.keys, expected);
+        }
+        match outcome {
+            Err(TokenError::UnknownKey) if !self.is_loaded() => Err(TokenError::KeysUnavailable),
+            outcome => outcome,
+        }
+    }
+
+    /// Fetches the keys now.
+    ///
+    /// # Errors
+    /// [`RemoteKeySetError`]; then the keys are as before.
+    pub async fn refresh(&self) -> Result<(), RemoteKeySetError> {
+        let mut last_attempt = self.last_attempt.lock().await;
+        self.refresh_holding(&mut last_attempt).await
+    }
+
+    /// Keeps the keys fresh in a task: soon again after a failure, otherwise every ten minutes.
+    pub fn keep_fresh(self: &Arc<Self>, tasks: &Tasks) {
+        let keys = Arc::clone(self);
+        tasks.spawn(async move {
+            let mut backoff = Backoff::new(Duration::from_secs(1), RETRY_AT_MOST);
+            let mut is_failing = false;
+            loop {
+                let outcome = keys.refresh().await;
+                keys.tell(&outcome, is_failing);
+                is_failing = outcome.is_err();
+                let delay = if is_failing {
+                    backoff.next_delay()
+                } else {
+                    backoff.reset();
+                    REFRESH_EVERY.mul_f64(0.9 + 0.2 * fastrand::f64())
+                };
+                tokio::time::sleep(delay).await;
+            }
+        });
+    }
+
+    /// One line in the log when it changes, not one an attempt.
+    fn tell(&self, outcome: &Result<(), RemoteKeySetError>, was_failing: bool) {
+        let issuer = &self.issuer;
+        match outcome {
+            Ok(()) if was_failing => tracing::info!(issuer, "the issuer's keys can be fetched again"),
+            Ok(()) => tracing::debug!(issuer, "fetched the issuer's keys"),
+            Err(error) if was_failing => {
+                tracing::debug!(issuer, %error, "still cannot fetch the issuer's keys")
+            }
+            Err(error) => {
+                let has_keys = self.is_loaded();
+                tracing::warn!(issuer, %error, has_keys, "cannot fetch the issuer's keys; trying on");
+            }
+        }
+    }
+
+    async fn refresh_for_unknown_key(&self) {
+        let mut last_attempt = self.last_attempt.lock().await;
+        // Whoever waited for the lock finds an attempt that was made in the meantime.
+        if last_attempt.is_some_and(|at| at.elapsed() < UNKNOWN_KEY_EVERY) {
+            return;
+        }
+        if let Err(error) = self.refresh_holding(&mut last_attempt).await {
+            tracing::debug!(issuer = self.issuer, %error, "no keys for an unknown kid");
+        }
+    }
+
+    async fn refresh_holding(&self, last_attempt: &mut Option<Instant>) -> Result<(), RemoteKeySetError> {
+        *last_attempt = Some(Instant::now());
+        let url = match &self.source {
+            KeySource::Jwks(url) => jwks_url(url, true)?,
+            KeySource::Discovery => self.discover().await?,
+        };
+        let document = self.fetcher.fetch(&url).await?;
+        self.keys.replace(KeySet::read_jwks(&document)?);
+        Ok(())
+    }
+
+    async fn discover(&self) -> Result<Url, RemoteKeySetError> {
+        let url = discovery_url(&self.issuer)?;
+        let document = self.fetcher.fetch(&url).await?;
+        let useless = |reason| RemoteKeySetError::Discovery { url: url.to_string(), reason };
+        let document = json::object(&document).map_err(useless)?;
+        // OpenID Connect Discovery §4.3: exactly the configured issuer, or one provider could speak for another.
+        if document.get("issuer").and_then(serde_json::Value::as_str) != Some(&self.issuer) {
+            return Err(useless("names another issuer than the configured one"));
+        }
+        let jwks = document.get("jwks_uri").and_then(serde_json::Value::as_str);
+        jwks_url(jwks.ok_or_else(|| useless("has no `jwks_uri`"))?, url.scheme() == "http")
+    }
+}
+
+fn discovery_url(issuer: &str) -> Result<Url, RemoteKeySetError> {
+    let url = fetchable(issuer, true).filter(|url| url.query().is_none());
+    if url.is_none() {
+        return Err(RemoteKeySetError::Issuer(issuer.to_owned()));
+    }
+    let address = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+    fetchable(&address, true).ok_or_else(|| RemoteKeySetError::Issuer(issuer.to_owned()))
+}
+
+fn jwks_url(text: &str, allow_loopback_http: bool) -> Result<Url, RemoteKeySetError> {
+    fetchable(text, allow_loopback_http).ok_or_else(|| RemoteKeySetError::Address(text.to_owned()))
+}
+
+const REFRESH_EVERY: Duration = Duration::from_secs(600);
+const RETRY_AT_MOST: Duration = Duration::from_secs(60);
+const UNKNOWN_KEY_EVERY: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+#[path = "remote_tests.rs"]
+mod tests;
