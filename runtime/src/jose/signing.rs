@@ -135,7 +135,7 @@ mod tests {
     fn another_library_finds_the_same_thumbprint() {
         let key = SigningKey::generate().unwrap();
         let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_value(key.public_jwk()).unwrap();
-        assert_eq!(jwk.thumbprint(jsonwebtoken::jwk::ThumbprintHash::SHA256), key.id());
+        assert_eq!(jwk.thumbprint(jsonwebtoken::jwk::ThumbprintHash::SHA256).unwrap(), key.id());
     }
 
     #[test]
