@@ -1,1 +1,41 @@
-//! store
+//! What must last: every table and every SQL statement of the cloud lives here.
+//!
+//! The store decides nothing. It keeps facts, keeps them together (one act, one transaction, one
+//! audit row), and answers races the same way however many callers arrive at once. Whoever calls
+//! brings the time, and everything that belongs to a tenant is named with its tenant.
+//!
+//! Writes are committed in groups ([`Store`] says how). One file per noun; no SQL outside this crate.
+
+mod audit;
+mod certificates;
+mod column;
+mod crls;
+mod devices;
+mod error;
+mod grants;
+mod issuing;
+mod meta;
+mod migrations;
+mod open;
+mod passcodes;
+mod redeeming;
+mod renewing;
+mod revocations;
+mod tenants;
+mod users;
+mod writer;
+
+pub use audit::{AuditEntry, AuditRow, Verdict};
+pub use certificates::{CertificateRow, IssuanceRow, IssuerName, Subject};
+pub use crls::CrlRow;
+pub use devices::{DeviceRow, RemovedDevice};
+pub use error::{OpenError, StoreError};
+pub use grants::GrantChangeRow;
+pub use issuing::Intent;
+pub use open::Store;
+pub use passcodes::{NewPasscode, PasscodeRow};
+pub use redeeming::{Redemption, RedemptionRefusal, RedemptionRequest};
+pub use renewing::{FirstUse, Renewal, RenewalRefusal, RenewalRequest};
+pub use revocations::{Revocation, RevokedRow};
+pub use tenants::TenantRow;
+pub use users::UserRow;

@@ -1,0 +1,182 @@
+//! Opening and closing, and the two ways in: one writer, several readers.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use sqlx::{
+    ConnectOptions, SqliteConnection, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::task::JoinHandle;
+
+use crate::{
+    OpenError, StoreError, migrations,
+    writer::{Writer, writer},
+};
+
+/// The rows of one deployment. Cloning shares them.
+///
+/// Writes go through one task that commits them in groups: each request has its own savepoint, one
+/// flush makes all of them durable, and only then is anybody answered. Reads have connections of
+/// their own and see everything that was answered before they began.
+#[derive(Debug, Clone)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    writer: Mutex<Option<Writer>>,
+    task: Mutex<Option<JoinHandle<()>>>,
+    /// None for a store in memory, whose one connection also reads.
+    readers: Option<SqlitePool>,
+}
+
+impl Store {
+    /// Opens the database file, makes it (mode 0600) where there is none, and migrates it.
+    pub async fn open(path: &Path) -> Result<Self, OpenError> {
+        make_private(path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true);
+        let mut connection = options.connect().await?;
+        migrations::migrate(&mut connection, path).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(BUSY_TIMEOUT)
+            .connect_with(options.read_only(true))
+            .await?;
+        Ok(Self::start(connection, Some(readers)))
+    }
+
+    /// A store that ends with the process: for tests and for trying things out.
+    pub async fn in_memory() -> Result<Self, OpenError> {
+        let mut connection = SqliteConnectOptions::new().in_memory(true).foreign_keys(true).connect().await?;
+        migrations::migrate(&mut connection, Path::new(":memory:")).await?;
+        Ok(Self::start(connection, None))
+    }
+
+    /// Ends the writer after what is queued, and closes the file. Later calls are refused.
+    pub async fn close(&self) {
+        drop(self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let task = self.0.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "the database writer ended badly");
+        }
+        if let Some(readers) = &self.0.readers {
+            readers.close().await;
+        }
+    }
+
+    /// Does the work in the next group of writes; returns once it is durable.
+    pub(crate) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
+    {
+        let writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        writer.ok_or(StoreError::Closed)?.submit(Box::new(work)).await
+    }
+
+    /// Does work that changes nothing, beside the writer.
+    pub(crate) async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
+    {
+        match &self.0.readers {
+            None => self.write(work).await,
+            Some(readers) => {
+                let mut connection = readers.acquire().await?;
+                work(&mut connection).await
+            }
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the writer outlives every drain; close() waits for it")]
+    fn start(connection: SqliteConnection, readers: Option<SqlitePool>) -> Self {
+        let (writer, task) = writer(connection);
+        let task = tokio::spawn(task.run());
+        Self(Arc::new(Inner { writer: Mutex::new(Some(writer)), task: Mutex::new(Some(task)), readers }))
+    }
+}
+
+/// Makes the file before SQLite does, so that nobody else can ever read it: its journals get the same mode.
+fn make_private(path: &Path) -> Result<(), OpenError> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let file_error = |source| OpenError::File { path: path.to_owned(), source };
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .and_then(|file| file.set_permissions(std::fs::Permissions::from_mode(0o600)))
+        .map_err(file_error)
+}
+
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const READERS: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_written_is_there_after_a_restart_and_others_cannot_read_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tcpmux.db");
+        let store = Store::open(&path).await.unwrap();
+        assert_eq!(store.meta_or_insert("domain", "a.example").await.unwrap(), "a.example");
+        for name in ["tcpmux.db", "tcpmux.db-wal"] {
+            let mode = std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        store.close().await;
+        let store = Store::open(&path).await.unwrap();
+        assert_eq!(store.meta_or_insert("domain", "b.example").await.unwrap(), "a.example");
+    }
+
+    #[tokio::test]
+    async fn every_commit_is_flushed_and_foreign_keys_hold() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("tcpmux.db")).await.unwrap();
+        let pragmas = store
+            .write(|c| {
+                Box::pin(async move {
+                    let synchronous: i64 =
+                        sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut *c).await?;
+                    let foreign: i64 = sqlx::query_scalar("PRAGMA foreign_keys").fetch_one(&mut *c).await?;
+                    let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(c).await?;
+                    Ok((synchronous, foreign, journal))
+                })
+            })
+            .await
+            .unwrap();
+        assert_eq!(pragmas, (2, 1, "wal".into()));
+    }
+
+    #[tokio::test]
+    async fn readers_cannot_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("tcpmux.db")).await.unwrap();
+        let refused = store
+            .read::<(), _>(|c| {
+                Box::pin(async move {
+                    sqlx::query("DELETE FROM tenants").execute(c).await?;
+                    Ok(())
+                })
+            })
+            .await;
+        assert!(refused.is_err());
+    }
+}
