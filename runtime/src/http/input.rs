@@ -1,0 +1,88 @@
+//! Reading what small calls send: JSON bodies and query strings, with bounds and clear refusals.
+
+use std::time::Duration;
+
+use axum::{body::Body, extract::Query};
+use http::Uri;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use model::{Code, Refusal};
+use serde::de::DeserializeOwned;
+
+/// A JSON body of at most 16 KiB that arrives within ten seconds; no body is read as `{}`.
+///
+/// # Errors
+/// A refusal that says which member is wrong.
+pub async fn json_body<T: DeserializeOwned>(body: Body) -> Result<T, Refusal> {
+    let reading = Limited::new(body, MOST_BYTES).collect();
+    let Ok(outcome) = tokio::time::timeout(TIME, reading).await else {
+        return Err(Refusal::new(Code::BadRequest, "the body did not arrive in time").with_status(408));
+    };
+    let bytes = match outcome {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            return Err(Refusal::new(Code::TooLarge, "the body of this call has at most 16 KiB"));
+        }
+        Err(_) => return Err(Refusal::new(Code::BadRequest, "the body broke off")),
+    };
+    let bytes = if bytes.is_empty() { b"{}" } else { &bytes[..] };
+    serde_json::from_slice(bytes).map_err(|error| {
+        Refusal::new(Code::BadRequest, format!("the JSON body does not fit this call: {error}"))
+    })
+}
+
+/// The query string, each parameter once.
+///
+/// # Errors
+/// A refusal that says which parameter is wrong.
+pub fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Refusal> {
+    let read = Query::try_from_uri(uri).map(|Query(value)| value);
+    read.map_err(|error| Refusal::new(Code::BadRequest, error.body_text()))
+}
+
+const MOST_BYTES: usize = 16 * 1024;
+const TIME: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    async fn read(body: impl Into<Body>) -> Result<BTreeMap<String, u8>, u16> {
+        json_body(body.into()).await.map_err(|refusal| refusal.http_status())
+    }
+
+    #[tokio::test]
+    async fn a_body_is_json_of_the_right_shape_or_absent() {
+        assert_eq!(read("").await, Ok(BTreeMap::new()));
+        assert_eq!(read(r#"{"a":1}"#).await, Ok(BTreeMap::from([("a".into(), 1)])));
+        for bad in ["{", r#"{"a":"b"}"#, "[]", "null", "\0"] {
+            assert_eq!(read(bad).await, Err(400), "{bad:?}");
+        }
+        let large = format!(r#"{{"a":1{}}}"#, " ".repeat(17_000));
+        assert_eq!(read(large).await, Err(413));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_given_up() {
+        let stream = futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+        assert_eq!(read(Body::from_stream(stream)).await, Err(408));
+    }
+
+    #[test]
+    fn a_query_that_does_not_fit_is_refused() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Limit {
+            limit: Option<u8>,
+        }
+        let read = |uri: &'static str| query::<Limit>(&Uri::from_static(uri));
+        assert_eq!(read("/x?limit=5").unwrap().limit, Some(5));
+        assert_eq!(read("/x").unwrap().limit, None);
+        for bad in ["/x?limit=a", "/x?limit=1&limit=2"] {
+            assert_eq!(read(bad).unwrap_err().http_status(), 400, "{bad}");
+        }
+        let _: Value = query(&Uri::from_static("/x?a=b")).unwrap();
+    }
+}
