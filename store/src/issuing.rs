@@ -1,12 +1,12 @@
 //! Intent before signature, result after: the two durable steps of every issuance.
 
-use model::{Actor, CertificateStatus, Fingerprint, Serial, Timestamp};
+use model::{Actor, CertificateStatus, Fingerprint, RevocationReason, Serial, Timestamp};
 use sqlx::SqliteConnection;
 
 use crate::{
     AuditEntry, IssuanceRow, IssuerName, Store, StoreError, Subject, audit,
     certificates::{by_serial, issuance_row},
-    devices,
+    devices, revocations,
 };
 
 /// A certificate that is about to be signed.
@@ -82,6 +82,30 @@ impl Store {
                 );
                 audit::append(c, &entry, at).await?;
                 Ok(row)
+            })
+        })
+        .await
+    }
+
+    /// Gives up an intent that cannot be signed any more: its serial is revoked, so that no list of
+    /// ours ever vouches for it.
+    pub async fn abandon_issuance(&self, serial: Serial, at: Timestamp) -> Result<(), StoreError> {
+        self.write(move |c| {
+            Box::pin(async move {
+                let abandoned = sqlx::query(
+                    "UPDATE certificates SET status = 'revoked' WHERE serial = ? AND status = 'pending'
+                     RETURNING *",
+                )
+                .bind(&serial.0[..])
+                .fetch_optional(&mut *c)
+                .await?;
+                let Some(row) = abandoned else {
+                    return Err(StoreError::NotFound("intended certificate"));
+                };
+                let reason = RevocationReason::CessationOfOperation;
+                let act = revocations::Act { reason, by: Actor::System, at };
+                let subject = issuance_row(&row)?.certificate.subject;
+                act.note(c, &[row], &subject).await.map(drop)
             })
         })
         .await

@@ -79,23 +79,24 @@ impl Store {
         self.read(move |c| Box::pin(async move { by_digest(c, digest).await })).await
     }
 
-    /// A tenant's passcodes, newest first, at most `limit`, made before a moment.
+    /// A tenant's passcodes, newest first, after one that a page ended with, at most `limit`.
     pub async fn passcodes(
         &self,
         tenant: &TenantName,
-        before: Option<Timestamp>,
+        after: Option<(Timestamp, String)>,
         limit: u32,
     ) -> Result<Vec<PasscodeRow>, StoreError> {
         let tenant = tenant.clone();
-        let before = before.map_or(i64::MAX, |at| at.0);
+        let (at, id) = after.unwrap_or((Timestamp(i64::MAX), String::new()));
         self.read(move |c| {
             Box::pin(async move {
                 let rows = sqlx::query(
-                    "SELECT * FROM passcodes WHERE tenant = ? AND created_at < ?
-                     ORDER BY created_at DESC, id LIMIT ?",
+                    "SELECT * FROM passcodes WHERE tenant = ? AND (created_at, id) < (?, ?)
+                     ORDER BY created_at DESC, id DESC LIMIT ?",
                 )
                 .bind(tenant.as_str())
-                .bind(before)
+                .bind(at.0)
+                .bind(id)
                 .bind(limit)
                 .fetch_all(c)
                 .await?;

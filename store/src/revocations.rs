@@ -99,10 +99,11 @@ impl Store {
     }
 }
 
-struct Act {
-    reason: RevocationReason,
-    by: Actor,
-    at: Timestamp,
+/// Who revokes, why, and when.
+pub(crate) struct Act {
+    pub(crate) reason: RevocationReason,
+    pub(crate) by: Actor,
+    pub(crate) at: Timestamp,
 }
 
 impl Act {
@@ -151,7 +152,8 @@ impl Act {
         Ok(Revocation { sequence, subject, certificates: vec![fingerprint], fresh: rows.len() })
     }
 
-    async fn note(
+    /// Writes the rows of the act; the certificates' own were changed by the caller.
+    pub(crate) async fn note(
         &self,
         c: &mut SqliteConnection,
         rows: &[SqliteRow],
