@@ -1,5 +1,5 @@
 //! The life of passcodes and certificates, as `prov-server` drives it.
-#![allow(missing_docs, reason = "a test file has no readers of its API")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test file; its helpers may panic")]
 
 mod scene;
 

@@ -1,5 +1,5 @@
 //! Devices, grants and their change log, as `client-api` and the gateway use them.
-#![allow(missing_docs, reason = "a test file has no readers of its API")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test file; its helpers may panic")]
 
 mod scene;
 
