@@ -105,7 +105,7 @@ async fn an_intent_survives_a_kill() {
     let digest = scene.passcode(1, None).await;
     let Redemption::Intended(row) = scene.redeem(digest, "cam-01", 7, START).await else { panic!() };
     let store = scene.reopened().await;
-    assert_eq!(store.pending_issuances().await.unwrap(), [row.clone()]);
+    assert_eq!(store.pending_issuances().await.unwrap(), vec![row.clone()]);
     assert_eq!(store.last_issuance_at().await.unwrap(), Some(START));
     scene.record(&row, START).await;
     assert_eq!(store.pending_issuances().await.unwrap(), []);
