@@ -1,1 +1,36 @@
-//! cloud-gateway
+//! Who is calling: the layers that turn a request into a proven actor, and the proxy tokens minted for people.
+//!
+//! Nothing here knows what a device is for or decides what an actor may see: that is the rooms' own.
+//! No credential passes this room: it is removed before a handler sees the request.
+//!
+//! Read [`Gateway`] first, then [`Guards::mount`] (which proof each caller must bring).
+//! - people: [`ProviderConfig`] → sign-in providers → `UserActor`
+//! - operators: the admin key → `AdminActor`
+//! - devices: [`DeviceNames`] and the registry's admission → `DeviceActor`; [`device_verifier`] in the handshake
+//! - proxy tokens: the authorizer, whose key file only this room reads
+
+mod admin_key;
+mod attempts;
+mod authorizer;
+mod device_identity;
+mod device_verifier;
+mod doors;
+mod gateway;
+mod key_file;
+mod oidc;
+mod token_routes;
+mod users;
+mod well_known;
+
+#[cfg(test)]
+mod testing;
+
+pub use admin_key::AdminKey;
+pub use authorizer::AUDIENCE;
+pub use device_identity::{DeviceGuard, DeviceNames};
+pub use device_verifier::{ClientCertificate, VerifierError, device_verifier};
+pub use doors::Guards;
+pub use gateway::{Config, Gateway, StartError};
+pub use key_file::KeyFileError;
+pub use oidc::{ProviderConfig, ProviderError, TenantRule};
+pub use well_known::Endpoints;

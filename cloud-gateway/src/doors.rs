@@ -1,0 +1,149 @@
+//! In front of every route: the proof that its callers must bring. There is no route without a [`Caller`], so
+//! there is none without a decision.
+
+use std::{
+    future::{Ready, ready},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::{Next, from_fn_with_state},
+    response::Response,
+};
+use http::{
+    HeaderMap, HeaderValue, Method,
+    header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, WWW_AUTHENTICATE},
+};
+use model::{AdminActor, Code, DoorKey, Refusal};
+use runtime::{
+    Clock,
+    http::{Caller, ConnectionInfo, Routes, problem},
+    jose::bearer,
+};
+
+use crate::{admin_key::AdminKey, device_identity::DeviceGuard, users::Users};
+
+/// Every proof that this process can take.
+#[derive(Debug, Clone)]
+pub struct Guards(Arc<Proofs>);
+
+#[derive(Debug)]
+struct Proofs {
+    admin: AdminKey,
+    users: Option<Users>,
+    devices: Option<DeviceGuard>,
+    clock: Clock,
+    door_key: DoorKey,
+}
+
+impl Guards {
+    /// Guards of a process without people: operators, and devices where a guard is given. Routes for people are
+    /// refused.
+    pub fn new(admin: AdminKey, devices: Option<DeviceGuard>, clock: Clock, door_key: DoorKey) -> Self {
+        Self(Arc::new(Proofs { admin, users: None, devices, clock, door_key }))
+    }
+
+    pub(crate) fn with_users(
+        admin: AdminKey,
+        users: Users,
+        devices: Option<DeviceGuard>,
+        clock: Clock,
+        door_key: DoorKey,
+    ) -> Self {
+        Self(Arc::new(Proofs { admin, users: Some(users), devices, clock, door_key }))
+    }
+
+    /// A router of these routes, each behind its guard. An actor that was proven is an extension of the request;
+    /// the credential is gone from it. What is not in the table is refused with a problem document.
+    pub fn mount(&self, routes: Routes) -> Router {
+        let mut router = Router::new();
+        for route in routes.into_routes() {
+            let gate = Gate { guards: self.clone(), caller: route.spec.caller };
+            router = router.route(route.spec.path, route.handler.route_layer(from_fn_with_state(gate, pass)));
+        }
+        router.fallback(no_such_route).method_not_allowed_fallback(wrong_method)
+    }
+}
+
+#[derive(Clone)]
+struct Gate {
+    guards: Guards,
+    caller: Caller,
+}
+
+async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    match gate.prove(&mut request).await {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => gate.refused(&refusal),
+    }
+}
+
+impl Gate {
+    async fn prove(&self, request: &mut Request) -> Result<(), Refusal> {
+        let proofs = &self.guards.0;
+        let connection = request.extensions().get::<ConnectionInfo>().cloned();
+        match self.caller {
+            Caller::Anyone => {}
+            // The room itself reads the credential or the certificate.
+            Caller::Passcode | Caller::Certificate | Caller::ProxyToken => return Ok(()),
+            Caller::Admin => {
+                let source = connection.as_ref().map(|connection| connection.peer);
+                let address = source.map_or(IpAddr::from([0; 4]), |source| source.ip());
+                proofs.admin.prove(request.headers(), address)?;
+                let source = source.map_or_else(|| "unknown".to_owned(), |source| source.to_string());
+                request.extensions_mut().insert(AdminActor::new(&proofs.door_key, source));
+            }
+            Caller::User => {
+                let users = proofs.users.as_ref();
+                let users =
+                    users.ok_or(Refusal::new(Code::TokenUnknownKey, "no one can sign in to this process"))?;
+                let user = users.prove(bearer(request.headers())?).await?;
+                request.extensions_mut().insert(user);
+            }
+            Caller::Device => {
+                let refused = || Refusal::new(Code::NotGranted, "devices are not served by this process");
+                let devices = proofs.devices.as_ref().ok_or_else(refused)?;
+                let device = devices.prove(connection.as_ref(), &proofs.door_key, proofs.clock.now())?;
+                request.extensions_mut().insert(device);
+            }
+        }
+        strip(request.headers_mut());
+        Ok(())
+    }
+
+    fn refused(&self, refusal: &Refusal) -> Response {
+        let mut response = problem(refusal);
+        if response.status() == 401 {
+            let challenge = match (self.caller, refusal.code) {
+                (Caller::Admin, _) => "PROV-ADMIN",
+                (_, Code::TokenMissing) => r#"Bearer realm="tcpmux""#,
+                _ => r#"Bearer realm="tcpmux", error="invalid_token""#,
+            };
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        response
+    }
+}
+
+/// A handler that cannot see a credential cannot log, store or forward one.
+fn strip(headers: &mut HeaderMap) {
+    for name in [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE] {
+        headers.remove(name);
+    }
+}
+
+fn no_such_route() -> Ready<Response> {
+    ready(problem(&Refusal::new(Code::NoSuchRoute, "there is no such address at this door")))
+}
+
+fn wrong_method(method: Method) -> Ready<Response> {
+    let detail = format!("this address does not take {method}");
+    ready(problem(&Refusal::new(Code::NoSuchRoute, detail).with_status(405)))
+}
+
+#[cfg(test)]
+#[path = "doors_tests.rs"]
+mod tests;

@@ -1,0 +1,164 @@
+//! The room's parts, put together.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use axum::Router;
+use model::DoorKey;
+use registry::{GrantChange, Registry};
+use runtime::{
+    Clock, Tasks,
+    http::Routes,
+    jose::{FetchError, KeyFetcher, KeySet},
+};
+use store::{Store, StoreError};
+
+use crate::{
+    AdminKey, DeviceGuard, Endpoints, Guards, KeyFileError, ProviderConfig, ProviderError,
+    authorizer::{Authorizer, LONGEST_LIFETIME},
+    key_file,
+    oidc::Providers,
+    token_routes,
+    users::Users,
+    well_known,
+};
+
+/// What the gateway needs to know.
+#[derive(Debug)]
+pub struct Config {
+    /// `iss` of the proxy tokens minted here: the public URL.
+    pub issuer: String,
+    /// The sign-in providers. None means that people cannot sign in; operators can still mint tokens.
+    pub providers: Vec<ProviderConfig>,
+    /// A PEM file of CA certificates to trust for providers, beside the system's.
+    pub additional_roots: Option<PathBuf>,
+    /// `DATA/authorizer.key`; made at the first start.
+    pub key_file: PathBuf,
+    /// The operator's key.
+    pub admin_key: AdminKey,
+    /// How devices prove themselves over HTTP.
+    pub devices: Option<DeviceGuard>,
+    /// What `/.well-known/tcpmux` tells.
+    pub endpoints: Endpoints,
+}
+
+/// Why the gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The authorizer's key.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// A provider's configuration.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// The roots for providers.
+    #[error(transparent)]
+    Roots(#[from] FetchError),
+    /// The changes of grants could not be read.
+    #[error("cannot read the latest changes of grants: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// Sign-in, guards and the authorizer.
+#[derive(Debug)]
+pub struct Gateway {
+    guards: Guards,
+    authorizer: Arc<Authorizer>,
+    endpoints: Endpoints,
+    store: Store,
+    clock: Clock,
+}
+
+impl Gateway {
+    /// Starts the room. When it returns, the registry knows every change of grants that a living token could be
+    /// older than, so that the user door may open.
+    ///
+    /// # Errors
+    /// [`StartError`]. A provider that is down is none: its tokens get 503 until its keys are known.
+    pub async fn start(
+        config: Config,
+        store: Store,
+        registry: Registry,
+        clock: Clock,
+        tasks: &Tasks,
+        door_key: DoorKey,
+    ) -> Result<Arc<Self>, StartError> {
+        let keys = key_file::load_or_create(&config.key_file)?;
+        let authorizer = Authorizer::new(config.issuer.clone(), keys, store.clone(), clock.clone());
+        let authorizer = Arc::new(authorizer.expect("a key file that was read has a key"));
+        let fetcher = KeyFetcher::new(config.additional_roots.as_deref())?;
+        let providers = Providers::start(config.providers, &config.issuer, &fetcher, clock.clone(), tasks)?;
+        load_grant_changes(&store, &registry, &clock).await?;
+        tasks.spawn(forget_old_changes(store.clone(), registry, clock.clone()));
+        let users = Users::new(providers, store.clone(), clock.clone(), door_key.clone());
+        let guards = Guards::with_users(config.admin_key, users, config.devices, clock.clone(), door_key);
+        Ok(Arc::new(Self { guards, authorizer, endpoints: config.endpoints, store, clock }))
+    }
+
+    /// The public keys of proxy tokens, for the proxy.
+    pub fn key_set(&self) -> Arc<KeySet> {
+        Arc::clone(self.authorizer.keys())
+    }
+
+    /// `iss` of proxy tokens, for the proxy.
+    pub fn issuer(&self) -> &str {
+        self.authorizer.issuer()
+    }
+
+    /// The guards, to mount other rooms' routes with.
+    pub fn guards(&self) -> &Guards {
+        &self.guards
+    }
+
+    /// As [`Guards::mount`].
+    pub fn mount(&self, routes: Routes) -> Router {
+        self.guards.mount(routes)
+    }
+
+    /// `POST /v1/token`, `GET /.well-known/jwks.json`, `GET /.well-known/tcpmux`.
+    pub fn user_routes(&self) -> Routes {
+        token_routes::user_routes(&self.authorizer)
+            .merge(well_known::routes(&self.authorizer, &self.endpoints))
+    }
+
+    /// `POST /admin/api/tokens`.
+    pub fn admin_routes(&self) -> Routes {
+        token_routes::admin_routes(&self.authorizer, &self.store, &self.clock)
+    }
+}
+
+async fn load_grant_changes(store: &Store, registry: &Registry, clock: &Clock) -> Result<(), StoreError> {
+    // Changes first: a sequence number says that those up to it are known.
+    for change in store.grant_changes_since(clock.now().minus(REMEMBERED)).await? {
+        registry.grants().put(GrantChange {
+            tenant: change.tenant,
+            user: change.user,
+            device: change.device,
+            sequence: change.sequence,
+            at: change.at,
+        });
+    }
+    for (tenant, sequence) in store.grant_sequences().await? {
+        registry.grants().raise(&tenant, sequence);
+    }
+    Ok(())
+}
+
+/// A change that every living token is younger than need not be remembered.
+async fn forget_old_changes(store: Store, registry: Registry, clock: Clock) {
+    loop {
+        tokio::time::sleep(FORGET_EVERY).await;
+        let before = clock.now().minus(REMEMBERED);
+        registry.grants().forget_before(before);
+        if let Err(error) = store.forget_grant_changes(before).await {
+            tracing::warn!(%error, "cannot forget old changes of grants");
+        }
+    }
+}
+
+/// The longest token, and what clocks may differ by.
+const REMEMBERED: Duration = Duration::from_secs(LONGEST_LIFETIME.as_secs() + 120);
+const FORGET_EVERY: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+#[path = "gateway_tests.rs"]
+mod tests;

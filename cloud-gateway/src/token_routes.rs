@@ -1,0 +1,131 @@
+//! The calls that give proxy tokens.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Extension, Json,
+    body::Body,
+    extract::Request,
+    response::{IntoResponse, Response},
+};
+use http::header::{CACHE_CONTROL, HeaderValue};
+use model::{
+    Actor, AdminActor, Code, DeviceId, DeviceRef, Level, Refusal, TenantName, UserActor, parse_duration,
+};
+use runtime::{
+    Clock,
+    http::{Caller, Routes, json_body, problem, query},
+};
+use serde::Deserialize;
+use serde_json::json;
+use store::{AuditEntry, Store};
+
+use crate::{
+    authorizer::{Authorizer, LONGEST_LIFETIME, MintError, Minted},
+    users::unavailable,
+};
+
+/// `POST /v1/token`.
+pub(crate) fn user_routes(authorizer: &Arc<Authorizer>) -> Routes {
+    let authorizer = Arc::clone(authorizer);
+    let handler = move |Extension(user): Extension<UserActor>, request: Request| {
+        let authorizer = Arc::clone(&authorizer);
+        async move { respond(for_user(&authorizer, &user, request.into_body()).await) }
+    };
+    Routes::new().post("/v1/token", Caller::User, handler)
+}
+
+/// `POST /admin/api/tokens`.
+pub(crate) fn admin_routes(authorizer: &Arc<Authorizer>, store: &Store, clock: &Clock) -> Routes {
+    let (authorizer, store, clock) = (Arc::clone(authorizer), store.clone(), clock.clone());
+    let handler = move |Extension(admin): Extension<AdminActor>, request: Request| {
+        let (authorizer, store, clock) = (Arc::clone(&authorizer), store.clone(), clock.clone());
+        async move { respond(for_operator(&authorizer, &store, &clock, admin, request).await) }
+    };
+    Routes::new().post("/admin/api/tokens", Caller::Admin, handler)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UserAsks {
+    device: Option<DeviceId>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OperatorAsks {
+    device: DeviceId,
+    #[serde(default = "operator")]
+    level: Level,
+    ttl: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct OfTenant {
+    #[serde(default)]
+    tenant: TenantName,
+}
+
+async fn for_user(authorizer: &Authorizer, user: &UserActor, body: Body) -> Result<Minted, Refusal> {
+    let UserAsks { device } = json_body(body).await?;
+    authorizer.for_user(user, device).await.map_err(not_minted)
+}
+
+async fn for_operator(
+    authorizer: &Authorizer,
+    store: &Store,
+    clock: &Clock,
+    admin: AdminActor,
+    request: Request,
+) -> Result<Minted, Refusal> {
+    let OfTenant { tenant } = query(request.uri())?;
+    let OperatorAsks { device, level, ttl } = json_body(request.into_body()).await?;
+    let lifetime = lifetime(ttl.as_deref())?;
+    let device = DeviceRef::new(tenant, device);
+    let found = store.device(&device.tenant, &device.device).await;
+    if found.map_err(|error| unavailable("finding a device", &error))?.is_none() {
+        return Err(Refusal::new(Code::NotFound, "there is no such device in this tenant"));
+    }
+    let minted = authorizer.for_operator(&device, level, lifetime).await.map_err(not_minted)?;
+    // Nobody gets a token that is not on record.
+    let detail = format!("level={level} ttl={}s jti={}", lifetime.as_secs(), minted.id);
+    let entry = AuditEntry::done(&Actor::Admin(admin), "token.mint", format!("device:{device}"), detail);
+    store.append_audit(entry, clock.now()).await.map_err(|error| unavailable("recording a token", &error))?;
+    Ok(minted)
+}
+
+fn lifetime(asked: Option<&str>) -> Result<Duration, Refusal> {
+    let Some(asked) = asked else { return Ok(DEFAULT_LIFETIME) };
+    let bad = |reason: String| Refusal::new(Code::BadRequest, format!("ttl: {reason}"));
+    let lifetime = parse_duration(asked).map_err(|error| bad(error.to_string()))?;
+    if lifetime < Duration::from_secs(1) || lifetime > LONGEST_LIFETIME {
+        return Err(bad("from 1s to 1h".into()));
+    }
+    Ok(lifetime)
+}
+
+fn respond(outcome: Result<Minted, Refusal>) -> Response {
+    match outcome {
+        Ok(minted) => {
+            let body = json!({"token": minted.token, "expires_at": minted.expires_at.rfc3339()});
+            ([(CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(body)).into_response()
+        }
+        Err(refusal) => problem(&refusal),
+    }
+}
+
+fn not_minted(error: MintError) -> Refusal {
+    match error {
+        MintError::Store(error) => unavailable("reading grants for a token", &error),
+        MintError::Signing(error) => {
+            tracing::error!(%error, "cannot sign a token");
+            Refusal::new(Code::Internal, "something here is broken; the server's log says what")
+        }
+    }
+}
+
+fn operator() -> Level {
+    Level::Operator
+}
+
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);

@@ -1,0 +1,86 @@
+//! People as this cloud knows them: one user per tenant, issuer and subject, made at the first call.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use model::{Code, DoorKey, Refusal, UserActor, UserId};
+use runtime::Clock;
+use store::{Store, StoreError};
+
+use crate::oidc::{Person, Providers, no_tenant};
+
+/// From a provider's token to a proven user.
+#[derive(Debug)]
+pub(crate) struct Users {
+    providers: Providers,
+    store: Store,
+    clock: Clock,
+    door_key: DoorKey,
+    /// A user's id never changes and is never given away, so that nothing here can be stale. Bounded by [`KNOWN`].
+    known: Mutex<HashMap<Person, UserId>>,
+}
+
+impl Users {
+    pub(crate) fn new(providers: Providers, store: Store, clock: Clock, door_key: DoorKey) -> Self {
+        Self { providers, store, clock, door_key, known: Mutex::default() }
+    }
+
+    /// The user of a bearer token.
+    pub(crate) async fn prove(&self, token: &str) -> Result<UserActor, Refusal> {
+        let person = self.providers.identify(token).await?;
+        let user = match self.remembered(&person) {
+            Some(user) => user,
+            None => {
+                let user = self.find_or_create(&person).await?;
+                self.remember(person.clone(), user.clone());
+                user
+            }
+        };
+        let Person { tenant, issuer, subject, email } = person;
+        Ok(UserActor::new(&self.door_key, user, tenant, issuer, subject, email))
+    }
+
+    async fn find_or_create(&self, person: &Person) -> Result<UserId, Refusal> {
+        let Person { tenant, issuer, subject, email } = person;
+        let fresh = UserId::from_random(runtime::random::bytes());
+        let found = self.store.find_or_create_user(
+            tenant,
+            issuer,
+            subject,
+            email.as_deref(),
+            fresh,
+            self.clock.now(),
+        );
+        match found.await {
+            Ok(user) => Ok(user.id),
+            Err(StoreError::NotFound(_)) => Err(no_tenant("the token's tenant is not served here")),
+            Err(error) => Err(unavailable("finding the user", &error)),
+        }
+    }
+
+    fn remembered(&self, person: &Person) -> Option<UserId> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(person).cloned()
+    }
+
+    fn remember(&self, person: Person, user: UserId) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KNOWN {
+            known.clear();
+        }
+        known.insert(person, user);
+    }
+}
+
+/// A fault of the store as a refusal: worth a repeat when it is a passing one; the log has the cause.
+pub(crate) fn unavailable(doing: &str, error: &StoreError) -> Refusal {
+    if error.is_passing() {
+        tracing::warn!(doing, %error, "the store does not answer");
+        return Refusal::new(Code::Unavailable, "this is not possible just now; try again").retry_after(5);
+    }
+    tracing::error!(doing, %error, "internal fault");
+    Refusal::new(Code::Internal, "something here is broken; the server's log says what")
+}
+
+const KNOWN: usize = 10_000;

@@ -1,0 +1,57 @@
+//! What anybody may know of this cloud.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+use http::header::{CACHE_CONTROL, HeaderValue};
+use runtime::http::{Caller, Routes};
+use serde_json::{Value, json};
+
+use crate::authorizer::Authorizer;
+
+/// What `/.well-known/tcpmux` tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoints {
+    /// The program's version.
+    pub version: String,
+    /// `sha256:` and 64 hex digits: the root's fingerprint, where there is a CA of our own.
+    pub ca_fingerprint: Option<String>,
+    /// The public URL, without a slash at its end.
+    pub user: String,
+    /// Host and port of the device door.
+    pub device: String,
+    /// The domain of the host form, where it is offered.
+    pub device_domain: Option<String>,
+}
+
+/// `GET /.well-known/jwks.json` and `GET /.well-known/tcpmux`.
+pub(crate) fn routes(authorizer: &Arc<Authorizer>, endpoints: &Endpoints) -> Routes {
+    let jwks = authorizer.jwks().clone();
+    let about = about(endpoints, authorizer.issuer());
+    Routes::new()
+        .get("/.well-known/jwks.json", Caller::Anyone, move || std::future::ready(answer(&jwks)))
+        .get("/.well-known/tcpmux", Caller::Anyone, move || std::future::ready(answer(&about)))
+}
+
+fn about(endpoints: &Endpoints, issuer: &str) -> Value {
+    let user = endpoints.user.trim_end_matches('/');
+    json!({
+        "version": endpoints.version,
+        "ca_fingerprint": endpoints.ca_fingerprint,
+        "issuer": issuer,
+        "endpoints": {
+            "user": user,
+            "device": endpoints.device,
+            "device_domain": endpoints.device_domain,
+            "token": format!("{user}/v1/token"),
+            "jwks": format!("{user}/.well-known/jwks.json"),
+        },
+    })
+}
+
+fn answer(body: &Value) -> Response {
+    ([(CACHE_CONTROL, HeaderValue::from_static("public, max-age=60"))], Json(body)).into_response()
+}
