@@ -1,0 +1,289 @@
+//! From a connection to a session, or a named refusal.
+//!
+//! Who it is stands in the certificate alone; the hello only says what the device is like. The order
+//! matters: the certificate is admitted, the registry gives a generation, the device is welcomed, and
+//! when the session takes its place in the table the certificate is admitted once more, under the
+//! lock that an order to close needs. So a revocation cannot slip through between the two.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use ca::IdentityError;
+use model::{DisconnectCause, Event, Generation, SessionId};
+use registry::{Presented, SessionRecord};
+use tcpmux_proto::{
+    CloudControl, CloudHandshake, CloudMessage, Ended, GreetError, Greeting, Hello, Replaced, SessionHandle,
+    SessionLimits, Welcome,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, oneshot},
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+use tokio_rustls::server::TlsStream;
+
+use crate::{
+    TunnelServer,
+    clones::Verdict,
+    converse::{self, Conversation},
+    counts,
+    refusal::{NoSession, check, note},
+    sessions::{Live, NotEntered, Order},
+};
+
+impl TunnelServer {
+    /// Takes over a connection whose TLS handshake is done.
+    ///
+    /// Returns at once: the session runs in tasks of its own, so that what the handshake needed can be
+    /// freed.
+    pub fn serve(self: &Arc<Self>, tls: TlsStream<TcpStream>, peer: SocketAddr) {
+        let (_, connection) = tls.get_ref();
+        if connection.alpn_protocol() != Some(tcpmux_proto::ALPN) {
+            return note(&NoSession::Protocol, None, peer);
+        }
+        let Some(certificate) = connection.peer_certificates().and_then(<[_]>::first) else {
+            return note(&NoSession::NoCertificate, None, peer);
+        };
+        let presented = self.naming.read(certificate);
+        self.receive(tls, presented, peer);
+    }
+
+    /// The same for a connection on which TLS has ended before, with the client certificate (DER) that
+    /// has been verified there.
+    pub fn serve_verified<IO>(self: &Arc<Self>, connection: IO, certificate: &[u8], peer: SocketAddr)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.receive(connection, self.naming.read(certificate), peer);
+    }
+
+    fn receive<IO>(self: &Arc<Self>, io: IO, presented: Result<Presented, IdentityError>, peer: SocketAddr)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let seat = Arc::clone(&self.seats).try_acquire_owned().ok();
+        let has_seat = seat.is_some();
+        let Some(permit) = seat.or_else(|| Arc::clone(&self.turning_away).try_acquire_owned().ok()) else {
+            return note(&NoSession::Full, presented.ok().as_ref(), peer);
+        };
+        let (driver, handshake) = tcpmux_proto::cloud(io, self.settings());
+        let driver = self.tasks.spawn(driver);
+        let arrival = Arrival { presented, peer, has_seat, permit };
+        self.tasks.spawn(Arc::clone(self).run_session(arrival, handshake, driver));
+    }
+
+    async fn run_session(
+        self: Arc<Self>,
+        arrival: Arrival,
+        handshake: CloudHandshake,
+        driver: JoinHandle<Option<Ended>>,
+    ) {
+        let peer = arrival.peer;
+        let (session, permit) = match self.begin_session(arrival, handshake).await {
+            Ok(begun) => begun,
+            Err((no, presented)) => return note(&no, presented.as_ref(), peer),
+        };
+        // Boxed late, so that an idle session keeps only what its conversation needs.
+        Box::pin(self.hold_session(session, driver)).await;
+        drop(permit);
+    }
+
+    async fn begin_session(
+        self: &Arc<Self>,
+        arrival: Arrival,
+        handshake: CloudHandshake,
+    ) -> Result<(Session, OwnedSemaphorePermit), (NoSession, Option<Presented>)> {
+        let limit = self.config.hello_deadline;
+        let greeting = match handshake.hello(limit).await {
+            Ok(greeting) => greeting,
+            Err(error) => return Err((NoSession::Hello(error), arrival.presented.ok())),
+        };
+        let hello = greeting.hello();
+        let admitted = match &arrival.presented {
+            Err(error) => Err(NoSession::Identity(error.clone())),
+            Ok(_) if self.draining.borrow().is_some() => Err(NoSession::Draining),
+            Ok(_) if !arrival.has_seat => Err(NoSession::Full),
+            Ok(presented) => self.decide(presented, hello),
+        };
+        let presented = arrival.presented.ok();
+        if let Err(no) = admitted {
+            // A device that does not read its refusal gets none.
+            let _ = timeout(limit, greeting.refuse(no.answer())).await;
+            return Err((no, presented));
+        }
+        let presented = presented.expect("an identity that cannot be read was refused");
+        match self.take_place(presented.clone(), greeting, arrival.peer).await {
+            Ok(session) => Ok((session, arrival.permit)),
+            Err(no) => Err((no, Some(presented))),
+        }
+    }
+
+    /// Whether a device with this certificate and hello may have a session now.
+    fn decide(&self, presented: &Presented, hello: &Hello) -> Result<(), NoSession> {
+        self.admission.admit(presented, self.clock.now()).map_err(NoSession::Admission)?;
+        check(hello)?;
+        let verdict = self.sessions.judge(&presented.device, &hello.boot_id, Instant::now());
+        if verdict == Verdict::DampAndTell {
+            tracing::warn!(
+                device = %presented.device,
+                certificate = %presented.fingerprint,
+                "one certificate is used from two places; the standing session is kept"
+            );
+            let at = self.clock.now();
+            self.registry.publish(Event::CloneSuspected { device: presented.device.clone(), at });
+        }
+        if verdict == Verdict::Allow { Ok(()) } else { Err(NoSession::Clone) }
+    }
+
+    /// Welcomes the device and puts its session into the table.
+    async fn take_place(
+        &self,
+        presented: Presented,
+        greeting: Greeting,
+        peer: SocketAddr,
+    ) -> Result<Session, NoSession> {
+        let device = presented.device.clone();
+        let id = SessionId::from_random(runtime::random::bytes());
+        let record = self.record(&presented, &id, greeting.hello());
+        let generation = self.registry.connect(record).await.generation;
+        let welcome = Welcome {
+            session: id.clone(),
+            generation,
+            features: Vec::new(),
+            heartbeat: self.config.heartbeat,
+            limits: SessionLimits {
+                streams: u32::try_from(self.config.streams_per_session).unwrap_or(u32::MAX),
+            },
+        };
+        let welcomed = timeout(self.config.hello_deadline, greeting.welcome(welcome)).await;
+        let (handle, mut control) = match welcomed.unwrap_or(Err(GreetError::TimedOut)) {
+            Ok(welcomed) => welcomed,
+            Err(error) => {
+                self.give_up_place(&device, generation).await;
+                return Err(NoSession::Hello(error));
+            }
+        };
+        let (order, orders) = oneshot::channel();
+        let live = Live {
+            generation,
+            presented,
+            handle: handle.clone(),
+            pending: Arc::default(),
+            order,
+            flips: None,
+            told: Instant::now(),
+        };
+        let now = self.clock.now();
+        let entered = self
+            .sessions
+            .enter(live, Instant::now(), |presented| self.admission.admit(presented, now).map(drop));
+        if let Err(not_entered) = entered {
+            self.give_up_place(&device, generation).await;
+            dismiss(not_entered, &handle, &mut control).await;
+            return Err(match not_entered {
+                NotEntered::Newer(_) => NoSession::Overtaken,
+                NotEntered::NotAdmitted(no) => NoSession::Admission(no),
+            });
+        }
+        tracing::info!(%device, session = %id, %generation, %peer, "device connected");
+        let event = Event::DeviceConnected {
+            device: device.clone(),
+            session: id.clone(),
+            generation,
+            node: self.registry.node().clone(),
+            at: now,
+        };
+        self.registry.publish(event);
+        Ok(Session { id, device, generation, handle, control, orders })
+    }
+
+    /// Undoes [`Registry::connect`](registry::Registry::connect). The older session has lost its place
+    /// there already; it is told, so that the device comes again.
+    async fn give_up_place(&self, device: &model::DeviceRef, generation: Generation) {
+        self.registry.disconnect(device, generation).await;
+        if let Some(older) = self.sessions.take_if(device, |live| live.generation < generation) {
+            let _ = older.order.send(Order::Replaced(generation));
+        }
+    }
+
+    /// Serves a session until it ends, then removes what is left of it.
+    async fn hold_session(self: Arc<Self>, session: Session, driver: JoinHandle<Option<Ended>>) {
+        let since = Instant::now();
+        let Session { id, device, generation, handle, control, orders } = session;
+        let conversation = Conversation { server: &self, device: &device, generation, handle: &handle };
+        let cause = conversation.hold(control, orders).await;
+        self.sessions.leave(&device, generation);
+        self.registry.disconnect(&device, generation).await;
+        let at = self.clock.now();
+        self.registry.publish(Event::DeviceDisconnected {
+            device: device.clone(),
+            session: id.clone(),
+            generation,
+            cause,
+            at,
+        });
+        counts::session_ended(cause);
+        drop(handle);
+        let detail = driver.await.ok().flatten().and_then(|ended| ended.detail);
+        tracing::info!(
+            %device,
+            session = %id,
+            %generation,
+            cause = cause.as_str(),
+            detail,
+            seconds = since.elapsed().as_secs(),
+            "device disconnected"
+        );
+    }
+
+    fn record(&self, presented: &Presented, id: &SessionId, hello: &Hello) -> SessionRecord {
+        let now = self.clock.now();
+        let viewers = hello.services.iter().filter(|service| service.viewer_websocket);
+        SessionRecord {
+            device: presented.device.clone(),
+            session: id.clone(),
+            generation: Generation::default(),
+            node: self.registry.node().clone(),
+            certificate: presented.fingerprint,
+            boot_id: hello.boot_id.clone(),
+            services: hello.services.iter().map(|service| service.name.clone()).collect(),
+            viewer_websockets: viewers.map(|service| service.name.clone()).collect(),
+            since: now,
+            verified_at: now,
+        }
+    }
+}
+
+/// A connection that came in.
+struct Arrival {
+    presented: Result<Presented, IdentityError>,
+    peer: SocketAddr,
+    /// Whether `permit` is for a session, or only for being turned away.
+    has_seat: bool,
+    permit: OwnedSemaphorePermit,
+}
+
+/// A session that has its place.
+struct Session {
+    id: SessionId,
+    device: model::DeviceRef,
+    generation: Generation,
+    handle: SessionHandle,
+    control: CloudControl,
+    orders: oneshot::Receiver<Order>,
+}
+
+/// Ends a session that was welcomed and then lost its place before it had it.
+async fn dismiss(not_entered: NotEntered, handle: &SessionHandle, control: &mut CloudControl) {
+    let (message, cause) = match not_entered {
+        NotEntered::Newer(generation) => {
+            (CloudMessage::Replaced(Replaced { generation }), DisconnectCause::Replaced)
+        }
+        NotEntered::NotAdmitted(no) => {
+            let cause = converse::cause_of(no);
+            (converse::goodbye(cause), cause)
+        }
+    };
+    converse::part(handle, control, &message, cause).await;
+}

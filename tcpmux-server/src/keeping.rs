@@ -1,0 +1,47 @@
+//! What passing time does to sessions: certificates end, and signs of life are told to the registry.
+//!
+//! One task for all sessions, so that an idle session needs no timer of its own here.
+
+use std::{sync::Arc, time::Duration};
+
+use model::DisconnectCause;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::{
+    TunnelServer, counts,
+    sessions::{Live, Order, SHARDS},
+};
+
+impl TunnelServer {
+    pub(crate) async fn keep_sessions(self: Arc<Self>) {
+        // Each session's sign of life is told once a heartbeat, a part of the sessions each time.
+        let parts = usize::try_from(self.config.heartbeat.as_secs()).unwrap_or(SHARDS).clamp(1, SHARDS);
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for part in (0..parts).cycle() {
+            ticks.tick().await;
+            self.end_expired();
+            self.sessions.visit_part(part, parts, |live| self.tell_life(live));
+            counts::standing(self.sessions.len(), self.sessions.stream_count());
+        }
+    }
+
+    fn end_expired(&self) {
+        for live in self.sessions.take_expired(self.clock.now()) {
+            tracing::info!(device = %live.presented.device, "certificate has expired");
+            let _ = live.order.send(Order::End(DisconnectCause::Expired));
+        }
+    }
+
+    fn tell_life(&self, live: &mut Live) {
+        let heard = live.handle.last_heard();
+        if heard > live.told {
+            live.told = heard;
+            let at = self.clock.now().minus(Instant::now().saturating_duration_since(heard));
+            self.registry.verified(&live.presented.device, live.generation, at);
+        }
+    }
+}
+
+/// How late an expired certificate's session may end.
+const TICK: Duration = Duration::from_secs(1);
