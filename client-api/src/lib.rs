@@ -1,1 +1,22 @@
-//! client-api
+//! Users, devices, grants, tenants and audit, for whoever was proven at the door.
+//!
+//! Everything here is asked under an actor: a `UserActor` sees the devices granted to them in their tenant, an
+//! `AdminActor` names the tenant. No cookie, token or certificate reaches this room. A change is a row first,
+//! then it is put into the registry and told; what a caller may not see answers like what is not there.
+//!
+//! Read [`ClientApi`] first: its two route tables are the whole room.
+
+mod admin_devices;
+mod admin_grants;
+mod answer;
+mod api;
+mod audit;
+mod call;
+mod device;
+mod me;
+mod removal;
+mod tenants;
+mod user_devices;
+
+pub use api::ClientApi;
+pub use removal::DeviceRemoval;

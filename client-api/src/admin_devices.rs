@@ -1,0 +1,127 @@
+//! Devices, for operators.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use model::{Actor, AdminActor, Code, DeviceId, DeviceRef, Event, Refusal, Timestamp};
+use registry::GrantChange;
+use serde_json::{Value, json};
+use store::{DeviceRow, StoreError};
+
+use crate::{
+    answer::{Paging, done, fault, ok, page},
+    api::Inner,
+    call::Call,
+    device::Device,
+};
+
+/// `GET /admin/api/devices`, by id.
+pub(crate) async fn list(api: Arc<Inner>, call: Call<AdminActor>) -> Result<Response, Refusal> {
+    let paging: Paging = call.query()?;
+    let (limit, after) = (paging.limit()?, paging.after::<DeviceId>()?);
+    let tenant = call.tenant(&api).await?;
+    // One more than the page, to know whether there is a next one.
+    let rows = api.store.devices(&tenant, after.as_ref(), limit + 1).await;
+    let mut rows = rows.map_err(|error| fault("listing devices", error))?;
+    let has_more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let next = rows.last().filter(|_| has_more).map(|row| row.device.device.to_string());
+    let mut items = Vec::with_capacity(rows.len());
+    for row in rows {
+        items.push(shown(&api, row).await?);
+    }
+    Ok(page(items, next))
+}
+
+/// `GET /admin/api/devices/{id}`.
+pub(crate) async fn show(api: Arc<Inner>, call: Call<AdminActor>) -> Result<Response, Refusal> {
+    let device = named(&api, &call).await?;
+    let row = api.store.device(&device.tenant, &device.device).await;
+    let row = row.map_err(|error| fault("reading a device", error))?.ok_or_else(absent)?;
+    shown(&api, row).await.map(ok)
+}
+
+/// `DELETE /admin/api/devices/{id}`: its certificates, its tunnels, its grants, then the device.
+pub(crate) async fn remove(api: Arc<Inner>, call: Call<AdminActor>) -> Result<Response, Refusal> {
+    let device = named(&api, &call).await?;
+    let by = call.by();
+    let removing = Arc::clone(&api);
+    api.to_its_end(async move { end(&removing, &device, &by).await }).await?;
+    Ok(done())
+}
+
+async fn end(api: &Inner, device: &DeviceRef, by: &Actor) -> Result<(), Refusal> {
+    let known = api.store.device(&device.tenant, &device.device).await;
+    known.map_err(|error| fault("reading a device", error))?.ok_or_else(absent)?;
+    let grants = api.store.grants_on_device(&device.tenant, &device.device).await;
+    let grants = grants.map_err(|error| fault("reading the grants of a device", error))?;
+    let mut attempts = 0;
+    let at = api.clock.now();
+    let removed = loop {
+        api.removal.revoke_all(device, by).await?;
+        match api.store.remove_device(&device.tenant, &device.device, by, at).await {
+            // It enrolled again between the two steps.
+            Err(StoreError::Conflict { .. }) if attempts < ATTEMPTS => attempts += 1,
+            outcome => break outcome.map_err(|error| fault("removing a device", error))?,
+        }
+    };
+    let sequence = removed.grant_sequence;
+    api.registry.grants().put(GrantChange {
+        tenant: device.tenant.clone(),
+        user: None,
+        device: device.device.clone(),
+        sequence,
+        at,
+    });
+    for (user, _) in grants {
+        api.registry.publish(Event::GrantChanged { device: device.clone(), user, sequence, at });
+    }
+    tracing::info!(%device, "device removed");
+    Ok(())
+}
+
+/// The device that path and query name.
+pub(crate) fn named<'a>(
+    api: &'a Inner,
+    call: &Call<AdminActor>,
+) -> impl Future<Output = Result<DeviceRef, Refusal>> + Send + use<'a> {
+    let (tenant, device) = (call.tenant(api), call.name("id"));
+    async move { Ok(DeviceRef::new(tenant.await?, device.ok_or_else(absent)?)) }
+}
+
+async fn shown(api: &Inner, row: DeviceRow) -> Result<Value, Refusal> {
+    let certificate = api.store.certificate_of_device(&row.device).await;
+    let certificate = certificate.map_err(|error| fault("reading a certificate", error))?;
+    let created_at = row.created_at;
+    let device = Device::of(api, row).await?;
+    let mut value = device.common();
+    value["tenant"] = json!(device.row.device.tenant);
+    value["created_at"] = json!(created_at.rfc3339());
+    value["services"] = json!(device.services());
+    value["node"] = json!(device.session.as_ref().map(|session| &session.node));
+    value["generation"] = json!(device.session.as_ref().map(|session| session.generation));
+    value["certificate"] = certificate.map_or(Value::Null, |certificate| {
+        json!({
+            "fingerprint": certificate.fingerprint,
+            "serial": certificate.serial.to_string(),
+            "not_after": certificate.not_after.rfc3339(),
+            "status": certificate.status,
+        })
+    });
+    let grants = device.grants.iter().map(|(user, grant)| {
+        json!({
+            "user": user,
+            "level": grant.level,
+            "services": grant.services,
+            "until": grant.until.map(Timestamp::rfc3339),
+        })
+    });
+    value["grants"] = grants.collect();
+    Ok(value)
+}
+
+fn absent() -> Refusal {
+    Refusal::new(Code::NotFound, "there is no such device in this tenant")
+}
+
+const ATTEMPTS: u32 = 3;

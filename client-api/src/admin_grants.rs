@@ -1,0 +1,109 @@
+//! Giving and taking rights, for operators. Effective on the next request, and on live streams at once.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use model::{
+    AdminActor, Code, DeviceRef, Event, Grant, Level, Refusal, ServiceName, ServiceSet, Timestamp, UserId,
+};
+use registry::GrantChange;
+use serde::Deserialize;
+use serde_json::json;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::{
+    admin_devices::named,
+    answer::{done, fault, ok},
+    api::Inner,
+    call::Call,
+};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    level: Level,
+    services: Option<Vec<ServiceName>>,
+    until: Option<String>,
+}
+
+/// `PUT /admin/api/devices/{id}/grants/{user}`.
+pub(crate) async fn put(api: Arc<Inner>, call: Call<AdminActor>) -> Result<Response, Refusal> {
+    let device = named(&api, &call).await?;
+    let user: UserId = call.name("user").ok_or_else(no_user)?;
+    let by = call.by();
+    let at = api.clock.now();
+    let grant = call.json::<Asked>().await?.grant(at)?;
+    let answer = json!({
+        "device": device.device,
+        "user": user,
+        "level": grant.level,
+        "services": grant.services,
+        "until": grant.until.map(Timestamp::rfc3339),
+    });
+    let putting = Arc::clone(&api);
+    api.to_its_end(async move {
+        let sequence = putting.store.put_grant(&device.tenant, &device.device, &user, grant, &by, at).await;
+        let sequence = sequence.map_err(|error| fault("putting a grant", error))?;
+        tell(&putting, device, user, sequence, at);
+        Ok(())
+    })
+    .await?;
+    Ok(ok(answer))
+}
+
+/// `DELETE /admin/api/devices/{id}/grants/{user}`.
+pub(crate) async fn remove(api: Arc<Inner>, call: Call<AdminActor>) -> Result<Response, Refusal> {
+    let device = named(&api, &call).await?;
+    let user: UserId = call.name("user").ok_or_else(no_user)?;
+    let by = call.by();
+    let at = api.clock.now();
+    let removing = Arc::clone(&api);
+    api.to_its_end(async move {
+        let sequence = removing.store.remove_grant(&device.tenant, &device.device, &user, &by, at).await;
+        let sequence = sequence.map_err(|error| fault("removing a grant", error))?;
+        let none = || Refusal::new(Code::NotFound, "this user has no grant on this device");
+        tell(&removing, device, user, sequence.ok_or_else(none)?, at);
+        Ok(())
+    })
+    .await?;
+    Ok(done())
+}
+
+impl Asked {
+    fn grant(self, now: Timestamp) -> Result<Grant, Refusal> {
+        let bad = |detail: &'static str| Refusal::new(Code::BadRequest, detail);
+        if self.services.as_ref().is_some_and(|services| services.len() > MOST_SERVICES) {
+            return Err(bad("services: at most 64; leave it out to grant all"));
+        }
+        let until = self.until.as_deref().map(moment).transpose();
+        let until = until.map_err(|()| bad("until: write a time as in 2027-01-31T12:00:00Z"))?;
+        if until.is_some_and(|until| until <= now) {
+            return Err(bad("until: is in the past"));
+        }
+        let services = self.services.map_or_else(ServiceSet::all, ServiceSet::only);
+        Ok(Grant { level: self.level, services, until })
+    }
+}
+
+/// The row stands; now those are told who decide by it.
+fn tell(api: &Inner, device: DeviceRef, user: UserId, sequence: u64, at: Timestamp) {
+    api.registry.grants().put(GrantChange {
+        tenant: device.tenant.clone(),
+        user: Some(user.clone()),
+        device: device.device.clone(),
+        sequence,
+        at,
+    });
+    api.registry.publish(Event::GrantChanged { device, user, sequence, at });
+}
+
+fn moment(text: &str) -> Result<Timestamp, ()> {
+    let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| ())?;
+    Ok(Timestamp::from_secs(moment.unix_timestamp()))
+}
+
+fn no_user() -> Refusal {
+    Refusal::new(Code::NotFound, "there is no such user; the id is the one that GET /v1/me shows")
+}
+
+const MOST_SERVICES: usize = 64;

@@ -1,0 +1,93 @@
+//! One call: who, what of the path, the query, the body.
+
+use std::{future::Future, pin::Pin, str::FromStr, sync::Arc};
+
+use axum::{
+    Extension,
+    extract::{RawPathParams, Request, rejection::RawPathParamsRejection},
+    response::Response,
+};
+use model::{Actor, AdminActor, Code, Refusal, TenantName};
+use runtime::http::{json_body, problem, query};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::{answer::fault, api::Inner};
+
+/// A call under an actor.
+pub(crate) struct Call<A> {
+    pub(crate) actor: A,
+    path: Vec<(String, String)>,
+    request: Request,
+}
+
+/// Makes a route's handler of a function.
+pub(crate) fn handler<A, F, O>(
+    api: &Arc<Inner>,
+    function: F,
+) -> impl Fn(Extension<A>, Result<RawPathParams, RawPathParamsRejection>, Request) -> Answer
++ Clone
++ Send
++ Sync
++ 'static
+where
+    A: Send + 'static,
+    F: Fn(Arc<Inner>, Call<A>) -> O + Copy + Send + Sync + 'static,
+    O: Future<Output = Result<Response, Refusal>> + Send + 'static,
+{
+    let api = Arc::clone(api);
+    move |Extension(actor), path, request| {
+        // A path that is not text names nothing; its parameters are then absent.
+        let path = path.iter().flatten().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let outcome = function(Arc::clone(&api), Call { actor, path, request });
+        Box::pin(async move { outcome.await.unwrap_or_else(|refusal| problem(&refusal)) })
+    }
+}
+
+type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
+
+impl<A> Call<A> {
+    /// A name in the path; what is no name cannot exist.
+    pub(crate) fn name<T: FromStr>(&self, parameter: &str) -> Option<T> {
+        self.path.iter().find(|(name, _)| name == parameter)?.1.parse().ok()
+    }
+
+    /// The query string.
+    pub(crate) fn query<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+        query(self.request.uri())
+    }
+
+    /// The JSON body.
+    pub(crate) async fn json<T: DeserializeOwned>(self) -> Result<T, Refusal> {
+        json_body(self.request.into_body()).await
+    }
+}
+
+impl Call<AdminActor> {
+    /// The operator, as audit rows name them.
+    pub(crate) fn by(&self) -> Actor {
+        Actor::Admin(self.actor.clone())
+    }
+
+    /// The tenant that `?tenant=` names, which must exist.
+    pub(crate) fn tenant<'a>(
+        &self,
+        api: &'a Inner,
+    ) -> impl Future<Output = Result<TenantName, Refusal>> + Send + use<'a> {
+        let asked = self.query();
+        async move {
+            let OfTenant { tenant } = asked?;
+            let exists = api.store.tenant_exists(&tenant).await;
+            if exists.map_err(|error| fault("finding a tenant", error))? {
+                Ok(tenant)
+            } else {
+                Err(Refusal::new(Code::NotFound, "there is no such tenant"))
+            }
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct OfTenant {
+    #[serde(default)]
+    tenant: TenantName,
+}

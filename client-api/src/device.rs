@@ -1,0 +1,49 @@
+//! A device as answers show it.
+
+use model::{Level, ServiceName, Timestamp, UserId};
+use registry::SessionRecord;
+use serde_json::{Value, json};
+use store::DeviceRow;
+
+use crate::{answer::fault, api::Inner};
+
+/// What rows and registry know of a device.
+pub(crate) struct Device {
+    pub(crate) row: DeviceRow,
+    pub(crate) session: Option<SessionRecord>,
+    pub(crate) grants: Vec<(UserId, model::Grant)>,
+}
+
+impl Device {
+    /// Joins the row with the live session and the grants.
+    pub(crate) async fn of(api: &Inner, row: DeviceRow) -> Result<Self, model::Refusal> {
+        let session = api.registry.lookup(&row.device).await;
+        let grants = api.store.grants_on_device(&row.device.tenant, &row.device.device).await;
+        let now = api.clock.now();
+        let mut grants = grants.map_err(|error| fault("reading the grants of a device", error))?;
+        grants.retain(|(_, grant)| grant.is_live(now));
+        Ok(Self { row, session, grants })
+    }
+
+    /// The user who owns it.
+    pub(crate) fn owner(&self) -> Option<&UserId> {
+        self.grants.iter().find(|(_, grant)| grant.level == Level::Owner).map(|(user, _)| user)
+    }
+
+    /// What it serves: as it says now, else as it said last.
+    pub(crate) fn services(&self) -> &[ServiceName] {
+        self.session.as_ref().map_or(&self.row.services, |session| &session.services)
+    }
+
+    /// What both kinds of callers see.
+    pub(crate) fn common(&self) -> Value {
+        let seen = self.session.as_ref().map(|session| session.verified_at).max(self.row.verified_at);
+        json!({
+            "id": self.row.device.device,
+            "name": self.row.name,
+            "online": self.session.is_some(),
+            "verified_at": seen.map(Timestamp::rfc3339),
+            "owner": self.owner(),
+        })
+    }
+}
