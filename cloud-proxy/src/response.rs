@@ -1,0 +1,121 @@
+//! From the device's response head to the client's. Pure.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{
+        ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ALT_SVC, CONNECTION, CONTENT_LENGTH,
+        CONTENT_SECURITY_POLICY, LOCATION, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TRAILER, TRANSFER_ENCODING,
+        UPGRADE,
+    },
+};
+use model::{Code, Refusal, RequestId};
+
+use crate::{
+    cookies,
+    headers::{Nominated, announced_trailers, is_reserved, list},
+    location,
+    target::Asked,
+};
+
+/// The response headers for the client. An answer that is framed in two ways, or in a way that is not understood,
+/// is refused as broken HTTP.
+pub(crate) fn for_client(
+    device: &HeaderMap,
+    asked: &Asked,
+    request_id: &RequestId,
+) -> Result<HeaderMap, Refusal> {
+    let broken = |why: &'static str| Refusal::new(Code::ServiceRefused, why);
+    let nominated = Nominated::read(device)
+        .map_err(|_| broken("the device's service sent an invalid Connection header"))?;
+    let is_coded = device.contains_key(TRANSFER_ENCODING);
+    if is_coded && list(device, &TRANSFER_ENCODING) != ["chunked"] {
+        return Err(broken("the device's service used a transfer coding other than chunked"));
+    }
+    let mut headers = HeaderMap::with_capacity(device.len() + 4);
+    for (name, value) in device {
+        if passes(name, asked, &nominated) && !(is_coded && *name == CONTENT_LENGTH) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    for cookie in device.get_all(SET_COOKIE) {
+        if let Some(cookie) = cookies::from_device(cookie, asked.prefix.as_deref()) {
+            headers.append(SET_COOKIE, cookie);
+        }
+    }
+    if let Some(trailers) = announced_trailers(device, &nominated) {
+        headers.insert(TRAILER, trailers);
+    }
+    if let Some(prefix) = &asked.prefix {
+        let path = asked.forwarded.as_str();
+        let moved = |location| location::rewritten(location, prefix, path, &asked.authority);
+        if let Some(location) = device.get(LOCATION).and_then(moved) {
+            headers.insert(LOCATION, location);
+        }
+        // This origin is ours too: nothing that a device sends may run in it with our rights.
+        headers.append(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+    }
+    headers.insert(PROXY_STATUS, HeaderValue::from_static("tcpmux"));
+    if let Ok(id) = HeaderValue::from_str(request_id.as_str()) {
+        headers.insert("x-request-id", id);
+    }
+    Ok(headers)
+}
+
+/// The headers of a device's 101, which keeps what names the protocol. Refused unless it is a WebSocket's.
+pub(crate) fn for_upgrade(
+    device: &HeaderMap,
+    asked: &Asked,
+    request_id: &RequestId,
+) -> Result<HeaderMap, Refusal> {
+    let is_upgrade = list(device, &CONNECTION).iter().any(|option| option == "upgrade");
+    if !is_upgrade || list(device, &UPGRADE) != ["websocket"] {
+        let detail = "the device's service switched to another protocol than the one asked for";
+        return Err(Refusal::new(Code::ServiceRefused, detail));
+    }
+    let mut headers = for_client(device, asked, request_id)?;
+    for framing in [CONTENT_LENGTH, TRAILER] {
+        headers.remove(framing);
+    }
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    Ok(headers)
+}
+
+fn passes(name: &HeaderName, asked: &Asked, nominated: &Nominated) -> bool {
+    let replaced = [SET_COOKIE, PROXY_STATUS];
+    !replaced.contains(name)
+        && !nominated.is_hop_by_hop(name)
+        && !is_reserved(name)
+        && (asked.prefix.is_none() || !is_for_own_origin(name))
+}
+
+/// Headers that speak for a whole origin; in the path form the origin is the cloud's.
+fn is_for_own_origin(name: &HeaderName) -> bool {
+    [
+        ALT_SVC,
+        STRICT_TRANSPORT_SECURITY,
+        LOCATION,
+        ACCESS_CONTROL_ALLOW_ORIGIN,
+        ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    ]
+    .contains(name)
+        || OF_ORIGIN.contains(&name.as_str())
+}
+
+const OF_ORIGIN: [&str; 8] = [
+    "clear-site-data",
+    "nel",
+    "report-to",
+    "reporting-endpoints",
+    "service-worker-allowed",
+    "public-key-pins",
+    "expect-ct",
+    "origin-agent-cluster",
+];
+
+/// Says whose error an answer is (RFC 9209).
+pub(crate) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+#[cfg(test)]
+#[path = "response_tests.rs"]
+mod tests;
