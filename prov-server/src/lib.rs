@@ -1,1 +1,38 @@
-//! prov-server
+//! How a device gets its certificate, keeps it, and loses it.
+//!
+//! - a passcode is made and shown once: `passcodes`
+//! - a device redeems it over EST: `est` (bytes), `enrolling` and `renewing` (the stories)
+//! - a certificate is made: `issuing`, the only file that reaches a CA key
+//! - it is taken back, and the world is told: `revoking`, `publishing`
+//!
+//! This room knows neither users nor tunnels, and never sees a device's private key. Start with
+//! [`Provisioning`].
+
+mod admin;
+mod base64_body;
+mod certificates;
+mod config;
+mod digest;
+mod doors;
+mod enrolling;
+mod est;
+mod fault;
+mod finishing;
+mod first_use;
+mod issuing;
+mod limits;
+mod passcodes;
+mod provisioning;
+mod publishing;
+mod recovering;
+mod refusing;
+mod renewing;
+mod revoking;
+mod routes;
+
+pub use config::{Config, Limits};
+pub use doors::{DoorCertificate, DoorError};
+pub use fault::{FaultPoints, Step, UnknownStep};
+pub use limits::Allowance;
+pub use provisioning::{Provisioning, StartError};
+pub use revoking::{RevocationReceipt, RevokeError};

@@ -1,0 +1,98 @@
+//! Places between the steps of an issuance where a test makes the process die.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+/// A step of an issuance that has just been done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// The request was read and allowed.
+    Parsed,
+    /// The bytes to be signed were written and linted.
+    Prepared,
+    /// Intent and redemption are durable.
+    Intended,
+    /// A signature exists, in memory alone.
+    Signed,
+    /// The certificate is durable.
+    Recorded,
+    /// The doors know the certificate; nobody was answered.
+    Admitted,
+}
+
+/// Calls a hook after each step. Without one, which is always so in a release build, it does nothing.
+#[derive(Clone, Default)]
+pub struct FaultPoints(Option<Arc<dyn Fn(Step) + Send + Sync>>);
+
+/// No step has this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not a fault point; one of after-parsed, -prepared, -intended, -signed, -recorded, -admitted"
+)]
+pub struct UnknownStep(String);
+
+impl Step {
+    /// Every step, in order.
+    pub const ALL: [Self; 6] =
+        [Self::Parsed, Self::Prepared, Self::Intended, Self::Signed, Self::Recorded, Self::Admitted];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Parsed => "after-parsed",
+            Self::Prepared => "after-prepared",
+            Self::Intended => "after-intended",
+            Self::Signed => "after-signed",
+            Self::Recorded => "after-recorded",
+            Self::Admitted => "after-admitted",
+        }
+    }
+}
+
+impl FromStr for Step {
+    type Err = UnknownStep;
+    fn from_str(text: &str) -> Result<Self, UnknownStep> {
+        Self::ALL.into_iter().find(|step| step.name() == text).ok_or_else(|| UnknownStep(text.to_owned()))
+    }
+}
+
+impl FaultPoints {
+    /// The process aborts after this step, as if killed: no destructor runs, nothing is flushed.
+    pub fn abort_after(last: Step) -> Self {
+        Self::calling(move |step| {
+            if step == last {
+                std::process::abort();
+            }
+        })
+    }
+
+    /// A hook of the test's own.
+    pub fn calling(hook: impl Fn(Step) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(hook)))
+    }
+
+    pub(crate) fn reached(&self, step: Step) {
+        if cfg!(debug_assertions)
+            && let Some(hook) = &self.0
+        {
+            hook(step);
+        }
+    }
+}
+
+impl fmt::Debug for FaultPoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "FaultPoints(set)" } else { "FaultPoints(none)" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_has_a_name_that_reads_back() {
+        for step in Step::ALL {
+            assert_eq!(step.name().parse(), Ok(step));
+        }
+        assert!("after-lunch".parse::<Step>().unwrap_err().to_string().contains("-signed"));
+    }
+}
