@@ -1,11 +1,19 @@
 //! Messages on the control stream, and the typed stream that carries them.
 
-use std::{marker::PhantomData, time::Duration};
+use std::{
+    fmt,
+    future::poll_fn,
+    io::IoSlice,
+    marker::PhantomData,
+    task::{Poll, ready},
+    time::Duration,
+};
 
+use bytes::{Bytes, BytesMut};
 use model::{DisconnectCause, Generation};
 use serde::{Deserialize, Serialize};
 
-use crate::{Hello, Refused, Welcome, wire};
+use crate::{Hello, Refused, Welcome, pipe::Pipe, wire};
 
 /// What a device says on the control stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,9 +121,10 @@ pub enum ControlError {
 
 /// The control stream: sends messages of one type and receives those of the other.
 ///
-/// Dropping it resets the control stream, which ends the session at the peer.
-#[derive(Debug)]
+/// Dropping it resets the control stream; end the session when that happens, it cannot be opened again.
 pub struct Control<Receive, Send> {
+    pipe: Pipe,
+    partial: BytesMut,
     messages: PhantomData<fn(Send) -> Receive>,
 }
 
@@ -124,20 +133,89 @@ pub type CloudControl = Control<DeviceMessage, CloudMessage>;
 /// The device's end of a control stream.
 pub type DeviceControl = Control<CloudMessage, DeviceMessage>;
 
-impl<R: for<'de> Deserialize<'de>, S: Serialize> Control<R, S> {
+/// A message that one side sends.
+pub trait Message: Serialize + for<'de> Deserialize<'de> {
+    /// Whether this is a message of a newer peer.
+    fn is_unknown(&self) -> bool;
+}
+
+impl Message for DeviceMessage {
+    fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown)
+    }
+}
+
+impl Message for CloudMessage {
+    fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown)
+    }
+}
+
+impl<R: Message, S: Message> Control<R, S> {
+    pub(crate) fn new(pipe: Pipe) -> Self {
+        Self { pipe, partial: BytesMut::new(), messages: PhantomData }
+    }
+
     /// The next message; those of unknown type are skipped. Cancel safe.
     pub async fn receive(&mut self) -> Result<R, ControlError> {
-        std::future::ready(Err(ControlError::Ended)).await
+        loop {
+            let message: R = serde_json::from_slice(&self.next_text().await?)?;
+            if !message.is_unknown() {
+                return Ok(message);
+            }
+        }
     }
 
     /// Sends a message and waits until it is on its way to the socket, so that a close right after it does not
-    /// overtake it.
+    /// overtake it. Cancel safe: a message is queued whole or not at all.
     pub async fn send(&mut self, message: &S) -> Result<(), ControlError> {
         let text = serde_json::to_vec(message)?;
         if text.len() > MAX_MESSAGE {
             return Err(ControlError::TooLong(text.len()));
         }
-        std::future::ready(Err(ControlError::Ended)).await
+        let length = (text.len() as u16).to_be_bytes();
+        let parts = [IoSlice::new(&length), IoSlice::new(&text)];
+        // An empty queue has room for the longest message.
+        poll_fn(|cx| self.pipe.poll_drained(cx)).await?;
+        poll_fn(|cx| self.pipe.poll_write(cx, &mut Bytes::new(), &parts)).await?;
+        poll_fn(|cx| self.pipe.poll_drained(cx)).await?;
+        Ok(())
+    }
+
+    async fn next_text(&mut self) -> Result<Bytes, ControlError> {
+        loop {
+            if let Some((length, text)) = self.partial.split_first_chunk::<2>() {
+                let length = usize::from(u16::from_be_bytes(*length));
+                if length > MAX_MESSAGE {
+                    return Err(ControlError::TooLong(length));
+                }
+                if text.len() >= length {
+                    let text = self.partial.split_to(2 + length).freeze().slice(2..);
+                    if self.partial.is_empty() {
+                        self.partial = BytesMut::new();
+                    }
+                    return Ok(text);
+                }
+            }
+            let (pipe, partial) = (&mut self.pipe, &mut self.partial);
+            poll_fn(|cx| {
+                let bytes = ready!(pipe.poll_fill(cx))?;
+                let count = bytes.len().min(MAX_MESSAGE);
+                if count == 0 {
+                    return Poll::Ready(Err(ControlError::Ended));
+                }
+                partial.extend_from_slice(&bytes[..count]);
+                pipe.consume(count);
+                Poll::Ready(Ok(()))
+            })
+            .await?;
+        }
+    }
+}
+
+impl<R, S> fmt::Debug for Control<R, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").field("pipe", &self.pipe).finish_non_exhaustive()
     }
 }
 

@@ -1,26 +1,47 @@
 //! The handle of a live session.
 
-use std::{future::ready, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use model::DisconnectCause;
 use tokio::time::Instant;
 
-use crate::{Hello, OpenError, StreamHeader, TunnelStream};
+use crate::{Hello, OpenError, StreamHeader, TunnelStream, driver::Shared, mux::OpenRefused};
 
 /// A live session. Clones are the same session; when the last one is dropped the session ends.
 #[derive(Debug, Clone)]
 pub struct SessionHandle {
+    guard: Arc<Guard>,
     hello: Arc<Hello>,
 }
 
+/// Ends the session when nobody can use it any more.
+#[derive(Debug)]
+pub(crate) struct Guard(pub(crate) Arc<Shared>);
+
 impl SessionHandle {
-    /// Opens a stream; nothing is sent until its first write, flush or [`TunnelStream::accepted`].
+    pub(crate) fn new(guard: Guard, hello: Hello) -> Self {
+        Self { guard: Arc::new(guard), hello: Arc::new(hello) }
+    }
+
+    /// Opens a stream; nothing is sent until its first write or [`TunnelStream::accepted`].
     ///
     /// Fails at once with [`OpenError::Busy`] at the limit of streams, [`OpenError::Draining`] when either side
-    /// drains, [`OpenError::Lost`] when the session has ended.
+    /// drains or ids have run out, [`OpenError::Lost`] when the session has ended, [`OpenError::Forbidden`] on the
+    /// device's end (only the cloud opens streams) and for a header outside its limits.
     pub fn open(&self, header: StreamHeader) -> Result<TunnelStream, OpenError> {
-        let _ = header;
-        Err(OpenError::Lost)
+        let encoded = header.encode().map_err(|_| OpenError::Forbidden)?;
+        let opened = self.shared().act(|state, _| {
+            if state.arrivals.is_some() {
+                return Err(OpenError::Forbidden);
+            }
+            state.session.open().map_err(|refused| match refused {
+                OpenRefused::Busy => OpenError::Busy,
+                OpenRefused::Draining => OpenError::Draining,
+                OpenRefused::Ended => OpenError::Lost,
+            })
+        });
+        let shared = Arc::clone(self.shared());
+        Ok(TunnelStream::opened(shared, opened?, header.kind, encoded, header.deadline))
     }
 
     /// What the device said of itself.
@@ -30,47 +51,62 @@ impl SessionHandle {
 
     /// Ends the session now: every stream fails with `ConnectionAborted`, [`Self::closed`] resolves with the cause.
     ///
-    /// The first cause counts. What was already sent on the control stream still leaves, for at most two seconds.
+    /// The first cause counts. What was sent on the control stream still leaves: the driver takes up to a second.
     pub fn close(&self, cause: DisconnectCause) {
-        let _ = cause;
+        self.shared().close(cause);
     }
 
     /// Opens no more streams and tells the peer to open none; live ones go on.
-    pub fn drain(&self) {}
+    pub fn drain(&self) {
+        self.shared().act(|state, _| state.session.drain());
+    }
 
     /// Whether either side drains.
     pub fn is_draining(&self) -> bool {
-        false
+        self.shared().look().session.is_draining()
     }
 
     /// Resolves when the session has ended.
     pub async fn closed(&self) -> DisconnectCause {
-        ready(DisconnectCause::Lost).await
+        self.shared().wait(|state| state.cause).await
     }
 
     /// Resolves when no stream is open (the control stream does not count) or the session has ended.
     pub async fn idle(&self) {
-        ready(()).await
+        let idle = |state: &crate::driver::State| {
+            (state.session.stream_count() == 0 || state.cause.is_some()).then_some(())
+        };
+        self.shared().wait(idle).await;
     }
 
     /// When the last byte of the peer arrived.
     pub fn last_heard(&self) -> Instant {
-        Instant::now()
+        self.shared().look().last_heard
     }
 
     /// The smallest round trip measured lately; `None` before the first measurement.
     pub fn round_trip(&self) -> Option<Duration> {
-        None
+        self.shared().look().session.round_trip()
     }
 
     /// Streams open now, in both directions, without the control stream.
     pub fn stream_count(&self) -> usize {
-        0
+        self.shared().look().session.stream_count()
     }
 
     /// How many streams this session can still open before its ids run out (2³⁰ at the start). Begin a new
     /// session before this is 0: then every open is [`OpenError::Draining`].
     pub fn opens_left(&self) -> u32 {
-        0
+        self.shared().look().session.opens_left()
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.guard.0
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.close(DisconnectCause::Closed);
     }
 }

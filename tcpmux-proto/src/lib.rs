@@ -43,28 +43,31 @@
 
 pub mod control;
 mod dial;
+mod driver;
+pub mod frame;
 mod handle;
 mod hello;
 mod incoming;
+pub mod mux;
 mod open;
+mod pipe;
 mod session;
 mod settings;
 mod stream;
 pub mod testing;
 mod wire;
 
-pub use control::{CloudControl, CloudMessage, Control, ControlError, DeviceControl, DeviceMessage};
+pub use control::{CloudControl, CloudMessage, Control, ControlError, DeviceControl, DeviceMessage, Message};
 pub use control::{Drain, Goodbye, Ping, Replaced, Status};
 pub use dial::{BoxFuture, Dialer, OpenError};
+pub use driver::{Driver, Ended};
 pub use handle::SessionHandle;
 pub use hello::{Hello, Refused, RefusedReason, ServiceOffer, SessionLimits, Welcome};
 pub use incoming::{Incoming, IncomingStream};
 pub use open::{
     Destination, HeaderError, MAX_ASSERTION, MAX_HEADER, MAX_OPEN_DEADLINE, StreamHeader, StreamKind,
 };
-pub use session::{
-    CloudHandshake, DeviceHandshake, Driver, Ended, GreetError, Greeted, Greeting, cloud, device,
-};
+pub use session::{CloudHandshake, DeviceHandshake, GreetError, Greeted, Greeting, cloud, device};
 pub use settings::Settings;
 pub use stream::TunnelStream;
 

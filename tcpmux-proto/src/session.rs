@@ -1,18 +1,22 @@
 //! How a tunnel begins, at both ends: from an encrypted connection to a session that is up.
 
-use std::{
-    future::{Future, ready},
-    marker::PhantomData,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use model::DisconnectCause;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, timeout},
 };
 
-use model::DisconnectCause;
-use tokio::io::{AsyncRead, AsyncWrite};
-
 use crate::{
-    CloudControl, ControlError, DeviceControl, Hello, Incoming, Refused, SessionHandle, Settings, Welcome,
+    CloudControl, CloudMessage, ControlError, DeviceControl, DeviceMessage, Driver, Hello, Incoming, Refused,
+    SessionHandle, Settings, Welcome,
+    control::Control,
+    driver::{Arrivals, Shared},
+    handle::Guard,
+    mux::{FIRST_STREAM, Limits, Role, Session},
+    pipe::Pipe,
 };
 
 /// Begins the cloud's side of a tunnel on a connection whose TLS handshake is done.
@@ -22,8 +26,9 @@ pub fn cloud<IO>(io: IO, settings: Settings) -> (Driver<IO>, CloudHandshake)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let _ = settings;
-    (Driver { io }, CloudHandshake { _private: () })
+    let settings = Settings { inbound_streams: 1, ..settings };
+    let (driver, guard) = begin(io, &settings, Role::Server);
+    (driver, CloudHandshake { guard, settings })
 }
 
 /// Begins the device's side of a tunnel on a connection whose TLS handshake is done.
@@ -33,53 +38,69 @@ pub fn device<IO>(io: IO, settings: Settings) -> (Driver<IO>, DeviceHandshake)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let _ = settings;
-    (Driver { io }, DeviceHandshake { _private: () })
+    let settings = Settings { open_streams: 1, ..settings };
+    let (driver, guard) = begin(io, &settings, Role::Client);
+    (driver, DeviceHandshake { guard, settings })
 }
 
-/// The one task of a tunnel: moves bytes between the connection and the streams until the session has ended.
-///
-/// Dropping it ends the session with cause [`DisconnectCause::Lost`].
-#[must_use = "a tunnel whose driver is not spawned does nothing"]
-pub struct Driver<IO> {
-    io: IO,
+fn begin<IO>(io: IO, settings: &Settings, role: Role) -> (Driver<IO>, Guard)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = Limits {
+        open_streams: settings.open_streams,
+        inbound_streams: settings.inbound_streams,
+        max_window: settings.max_window,
+        window_budget: settings.window_budget,
+        heartbeat: settings.heartbeat,
+        silence: settings.silence,
+    };
+    let session = Session::new(role, limits, Duration::ZERO);
+    let arrivals = (role == Role::Client).then(|| Arrivals::new(settings.header_deadline));
+    let now = Instant::now();
+    let shared = Arc::new(Shared::new(session, arrivals, now));
+    (Driver::new(io, Arc::clone(&shared), settings.write_progress, now), Guard(shared))
 }
 
-/// How a session ended: what the driver returns.
-#[derive(Debug, Clone)]
-pub struct Ended {
-    /// The cause as others see it.
-    pub cause: DisconnectCause,
-    /// For the log: the protocol error by name, or the I/O error.
-    pub detail: Option<String>,
-}
-
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Future for Driver<IO> {
-    type Output = Ended;
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Ended> {
-        let _ = &self.io;
-        Poll::Ready(Ended { cause: DisconnectCause::Lost, detail: None })
-    }
-}
-
-/// The cloud's side of a tunnel before the device has said hello.
+/// The cloud's side of a tunnel before the device has said hello. Dropped, it ends the session.
+#[derive(Debug)]
 #[must_use]
 pub struct CloudHandshake {
-    _private: (),
+    guard: Guard,
+    settings: Settings,
 }
 
 impl CloudHandshake {
     /// Waits for the control stream and the device's hello.
     pub async fn hello(self, within: Duration) -> Result<Greeting, GreetError> {
-        let _ = within;
-        ready(Err(GreetError::Lost(DisconnectCause::Lost))).await
+        let Self { guard, settings } = self;
+        let shared = Arc::clone(&guard.0);
+        let hello = async {
+            let arrived = |state: &crate::driver::State| match state.cause {
+                _ if state.control_arrived => Some(Ok(())),
+                Some(cause) => Some(Err(GreetError::Lost(cause))),
+                None => None,
+            };
+            shared.wait(arrived).await?;
+            let mut control = Control::new(Pipe::new(Arc::clone(&shared), FIRST_STREAM, Bytes::new()));
+            match control.receive().await {
+                Ok(DeviceMessage::Hello(hello)) => Ok(Greeting { hello, control, guard, settings }),
+                Ok(_) => Err(GreetError::Unexpected),
+                Err(error) => Err(GreetError::of(error, &shared)),
+            }
+        };
+        timeout(within, hello).await.unwrap_or(Err(GreetError::TimedOut))
     }
 }
 
 /// A device that said hello and waits for the answer. Dropped without one, the session ends.
+#[derive(Debug)]
 #[must_use]
 pub struct Greeting {
     hello: Hello,
+    control: CloudControl,
+    guard: Guard,
+    settings: Settings,
 }
 
 impl Greeting {
@@ -90,28 +111,51 @@ impl Greeting {
 
     /// Takes the session.
     pub async fn welcome(self, welcome: Welcome) -> Result<(SessionHandle, CloudControl), GreetError> {
-        let _ = welcome;
-        ready(Err(GreetError::Lost(DisconnectCause::Lost))).await
+        let Self { hello, mut control, guard, settings } = self;
+        set_heartbeat(&guard, &settings, welcome.heartbeat);
+        let sent = control.send(&CloudMessage::Welcome(welcome)).await;
+        sent.map_err(|error| GreetError::of(error, &guard.0))?;
+        Ok((SessionHandle::new(guard, hello), control))
     }
 
     /// Does not take the session: says so, then closes with [`DisconnectCause::Closed`].
-    pub async fn refuse(self, refused: Refused) {
-        let _ = refused;
-        ready(()).await
+    pub async fn refuse(mut self, refused: Refused) {
+        // Whether the device heard it or is gone already, the session ends here.
+        let _ = self.control.send(&CloudMessage::Refused(refused)).await;
     }
 }
 
-/// The device's side of a tunnel before it has said hello.
+/// The device's side of a tunnel before it has said hello. Dropped, it ends the session.
+#[derive(Debug)]
 #[must_use]
 pub struct DeviceHandshake {
-    _private: (),
+    guard: Guard,
+    settings: Settings,
 }
 
 impl DeviceHandshake {
     /// Says hello and waits for the cloud's answer.
     pub async fn greet(self, hello: Hello, within: Duration) -> Result<Greeted, GreetError> {
-        let _ = (hello, within);
-        ready(Err(GreetError::Lost(DisconnectCause::Lost))).await
+        let Self { guard, settings } = self;
+        let shared = Arc::clone(&guard.0);
+        let opened = shared.act(|state, _| state.session.open());
+        let id =
+            opened.map_err(|_| GreetError::Lost(shared.look().cause.unwrap_or(DisconnectCause::Lost)))?;
+        let mut control: DeviceControl = Control::new(Pipe::new(Arc::clone(&shared), id, Bytes::new()));
+        let answer = async {
+            control.send(&DeviceMessage::Hello(hello.clone())).await?;
+            control.receive().await
+        };
+        match timeout(within, answer).await.map_err(|_| GreetError::TimedOut)? {
+            Ok(CloudMessage::Welcome(welcome)) => {
+                set_heartbeat(&guard, &settings, welcome.heartbeat);
+                let incoming = Incoming::new(shared);
+                Ok(Greeted { welcome, handle: SessionHandle::new(guard, hello), incoming, control })
+            }
+            Ok(CloudMessage::Refused(refused)) => Err(GreetError::Refused(refused)),
+            Ok(_) => Err(GreetError::Unexpected),
+            Err(error) => Err(GreetError::of(error, &shared)),
+        }
     }
 }
 
@@ -135,7 +179,7 @@ pub enum GreetError {
     #[error("the cloud refused the session: {:?}", .0.reason)]
     Refused(Refused),
     /// No answer in time.
-    #[error("the peer did not answer the hello in time")]
+    #[error("the peer did not answer in time")]
     TimedOut,
     /// The peer said something else than what comes first.
     #[error("the peer did not begin with a hello or its answer")]
@@ -148,5 +192,27 @@ pub enum GreetError {
     Lost(DisconnectCause),
 }
 
-#[allow(dead_code)]
-struct Unused(PhantomData<()>);
+impl GreetError {
+    /// A control stream that failed because the tunnel ended is a lost tunnel.
+    fn of(error: ControlError, shared: &Shared) -> Self {
+        match shared.look().cause {
+            Some(cause) if matches!(error, ControlError::Stream(_) | ControlError::Ended) => {
+                Self::Lost(cause)
+            }
+            _ => Self::Control(error),
+        }
+    }
+}
+
+fn set_heartbeat(guard: &Guard, settings: &Settings, heartbeat: Duration) {
+    let heartbeat = heartbeat.clamp(SHORTEST_HEARTBEAT, LONGEST_HEARTBEAT);
+    if heartbeat != settings.heartbeat {
+        guard.0.act(|state, _| {
+            state.session.set_times(heartbeat, heartbeat * 7 / 5);
+            state.new_times = true;
+        });
+    }
+}
+
+const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(100);
+const LONGEST_HEARTBEAT: Duration = Duration::from_secs(600);

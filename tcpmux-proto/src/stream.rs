@@ -1,61 +1,234 @@
-//! One byte pipe in a session.
+//! One byte pipe between the cloud and a service of a device.
 
 use std::{
-    future::ready,
-    io,
+    future::poll_fn,
+    io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
 
-use crate::OpenError;
+use crate::{
+    OpenError, StreamKind,
+    dial::STATUS_ACCEPTED,
+    driver::{Arrived, Shared},
+    pipe::Pipe,
+};
 
 /// A byte pipe between the cloud and a service of a device.
 ///
-/// - The opener's header leaves together with the first bytes written, or on flush, or on [`Self::accepted`].
+/// - The opener's header leaves together with the first bytes written, or on [`Self::accepted`]. For kinds other than
+///   HTTP also on flush and on the first read, so that services that speak first can; HTTP clients flush and read
+///   before they write, which must not cost a frame.
 /// - The opener's first read waits for the device's status byte; a refusal is an [`io::Error`] that carries an
 ///   [`OpenError`] (see [`OpenError::from_io`]).
 /// - A read of zero bytes means that the peer finished, and nothing else. A reset is
 ///   [`io::ErrorKind::ConnectionReset`] (after the bytes that arrived before it), the end of the tunnel is
-///   [`io::ErrorKind::ConnectionAborted`] at once.
-/// - `poll_shutdown` sends FIN, except on the opener's side of [`StreamKind::Http`](crate::StreamKind::Http), where
-///   it only flushes: HTTP ends by its own framing and hyper shuts down when it cancels, which must reset.
-/// - Dropped before both sides finished, the stream is reset. Bytes written before a shutdown still leave first.
+///   [`io::ErrorKind::ConnectionAborted`], without the bytes that were not read yet.
+/// - `poll_shutdown` sends FIN, except on the opener's side of [`StreamKind::Http`], where it only flushes: HTTP ends
+///   by its own framing and hyper shuts down when it cancels, which must reset.
+/// - Dropped before both sides finished, the stream is reset; bytes written before a shutdown still leave first.
 #[derive(Debug)]
 pub struct TunnelStream {
-    _private: (),
+    pipe: Pipe,
+    opening: Opening,
+    /// Whether a shutdown is a FIN.
+    half_closes: bool,
+    kind: StreamKind,
+}
+
+/// How far the opening has come.
+#[derive(Debug)]
+enum Opening {
+    /// The header has not left.
+    Unsent { header: Bytes, deadline: Duration },
+    /// The device has not answered.
+    Unanswered { deadline: Pin<Box<Sleep>> },
+    /// Bytes flow; on the device's side from the beginning.
+    Accepted,
+    /// It will never be.
+    Refused(OpenError),
 }
 
 impl TunnelStream {
+    pub(crate) fn opened(
+        shared: Arc<Shared>,
+        id: u32,
+        kind: StreamKind,
+        header: Bytes,
+        deadline: Duration,
+    ) -> Self {
+        Self {
+            pipe: Pipe::new(shared, id, Bytes::new()),
+            opening: Opening::Unsent { header, deadline },
+            half_closes: kind != StreamKind::Http,
+            kind,
+        }
+    }
+
+    pub(crate) fn arrived(shared: Arc<Shared>, arrived: Arrived) -> Self {
+        Self {
+            pipe: Pipe::new(shared, arrived.id, arrived.rest),
+            opening: Opening::Accepted,
+            half_closes: true,
+            kind: arrived.header.kind,
+        }
+    }
+
     /// Sends the header if that has not happened yet and waits for the device's answer, at most the deadline of
     /// the header. Answered once, it returns the same at once again.
     pub async fn accepted(&mut self) -> Result<(), OpenError> {
-        ready(Err(OpenError::Lost)).await
+        let answer = poll_fn(|cx| {
+            ready!(self.poll_send_header(cx))?;
+            self.poll_answer(cx)
+        })
+        .await;
+        answer.map_err(|error| OpenError::from_io(&error).unwrap_or(OpenError::Lost))
     }
 
     /// Resets the stream: the peer's reads and writes fail. The same as dropping it early, said aloud.
     pub fn reset(self) {
         drop(self);
     }
+
+    /// The device's answer: one byte, before all others. It never waits: a fresh stream has room.
+    pub(crate) fn poll_give_answer(
+        &mut self,
+        cx: &Context<'_>,
+        error: Option<OpenError>,
+    ) -> Poll<io::Result<()>> {
+        let status = error.map_or(Some(STATUS_ACCEPTED), OpenError::status);
+        let Some(status) = status else {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        };
+        self.poll_write_parts(cx, &[IoSlice::new(&[status])]).map_ok(drop)
+    }
+
+    /// FIN behind what was written.
+    pub(crate) fn finish(&self) {
+        self.pipe.finish();
+    }
+
+    fn poll_send_header(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        if matches!(self.opening, Opening::Unsent { .. }) {
+            ready!(self.poll_write_parts(cx, &[]))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// What flush and the first read do with an unsent header.
+    fn poll_lead(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        if self.kind == StreamKind::Http { Poll::Ready(Ok(())) } else { self.poll_send_header(cx) }
+    }
+
+    fn poll_write_parts(&mut self, cx: &Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match &mut self.opening {
+            Opening::Refused(error) => Poll::Ready(Err((*error).into())),
+            Opening::Accepted | Opening::Unanswered { .. } => {
+                self.pipe.poll_write(cx, &mut Bytes::new(), parts)
+            }
+            Opening::Unsent { header, deadline } => {
+                let count = ready!(self.pipe.poll_write(cx, header, parts))?;
+                self.opening = Opening::Unanswered { deadline: Box::pin(sleep(*deadline)) };
+                Poll::Ready(Ok(count))
+            }
+        }
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let deadline = match &mut self.opening {
+            Opening::Accepted => return Poll::Ready(Ok(())),
+            Opening::Refused(error) => return Poll::Ready(Err((*error).into())),
+            Opening::Unanswered { deadline } => Some(deadline),
+            // Nothing can come yet but the end of the tunnel.
+            Opening::Unsent { .. } => None,
+        };
+        let answer = match self.pipe.poll_fill(cx) {
+            Poll::Ready(Ok([])) => Err(OpenError::Lost.into()),
+            Poll::Ready(Ok([status, ..])) => OpenError::of_status(*status).map_err(io::Error::from),
+            Poll::Ready(Err(error)) => Err(io::Error::new(error.kind(), OpenError::Lost)),
+            Poll::Pending => match deadline {
+                Some(deadline) => {
+                    ready!(deadline.as_mut().poll(cx));
+                    Err(OpenError::TimedOut.into())
+                }
+                None => return Poll::Pending,
+            },
+        };
+        match &answer {
+            Ok(()) => {
+                self.pipe.consume(1);
+                self.opening = Opening::Accepted;
+            }
+            Err(error) => {
+                let error = OpenError::from_io(error).unwrap_or(OpenError::Lost);
+                self.opening = Opening::Refused(error);
+            }
+        }
+        Poll::Ready(answer)
+    }
 }
 
 impl AsyncRead for TunnelStream {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Err(OpenError::Lost.into()))
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        ready!(this.poll_lead(cx))?;
+        ready!(this.poll_answer(cx))?;
+        while out.remaining() > 0 {
+            let bytes = match this.pipe.poll_fill(cx) {
+                Poll::Ready(Ok([])) => break,
+                Poll::Ready(Ok(bytes)) => bytes,
+                // What was read before is delivered first; the same comes again.
+                Poll::Pending | Poll::Ready(Err(_)) if !out.filled().is_empty() => break,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            };
+            let count = bytes.len().min(out.remaining());
+            out.put_slice(&bytes[..count]);
+            this.pipe.consume(count);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for TunnelStream {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Err(OpenError::Lost.into()))
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_parts(cx, &[IoSlice::new(bytes)])
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_parts(cx, parts)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Written bytes are with the driver, which sends them without being asked.
+        self.poll_lead(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_lead(cx))?;
+        if self.half_closes {
+            self.pipe.finish();
+        }
         Poll::Ready(Ok(()))
     }
 }

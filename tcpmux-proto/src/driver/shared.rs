@@ -1,0 +1,202 @@
+//! What the driver and the holders of streams share: the session, and who waits for it.
+
+use std::{
+    collections::HashMap,
+    fmt, io,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use model::DisconnectCause;
+use tokio::{sync::Notify, time::Instant};
+
+use super::arrivals::Arrivals;
+use crate::{
+    OpenError,
+    mux::{End, Event, FIRST_STREAM, Room, Session},
+};
+
+/// One tunnel, behind one small lock that is never held across an await nor while bytes are copied in bulk.
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    /// Told when the session ends, when it becomes idle, and when the control stream arrives.
+    news: Notify,
+    start: Instant,
+}
+
+pub(crate) struct State {
+    pub(crate) session: Session,
+    pub(crate) readers: HashMap<u32, Waker>,
+    pub(crate) writers: HashMap<u32, Waker>,
+    /// The device's end only: the cloud takes no streams.
+    pub(crate) arrivals: Option<Arrivals>,
+    pub(crate) control_arrived: bool,
+    pub(crate) last_heard: Instant,
+    /// The driver's timer may stand at a deadline that is too late.
+    pub(crate) new_times: bool,
+    /// Set once, with the end of the session.
+    pub(crate) cause: Option<DisconnectCause>,
+    /// The driver, while it sleeps.
+    pub(crate) driver: Option<Waker>,
+}
+
+impl Shared {
+    pub(crate) fn new(session: Session, arrivals: Option<Arrivals>, start: Instant) -> Self {
+        let state = State {
+            session,
+            readers: HashMap::new(),
+            writers: HashMap::new(),
+            arrivals,
+            control_arrived: false,
+            last_heard: start,
+            new_times: false,
+            cause: None,
+            driver: None,
+        };
+        Self { state: Mutex::new(state), news: Notify::new(), start }
+    }
+
+    /// Looks at the state, changing nothing that anyone waits for.
+    pub(crate) fn look(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock ends the driver's task and with it the session; the state is still a state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state, then wakes whoever has news, the driver too where there is something to send.
+    pub(crate) fn act<R>(&self, act: impl FnOnce(&mut State, Duration) -> R) -> R {
+        let now = Instant::now();
+        let mut state = self.look();
+        let result = act(&mut state, self.since_start(now));
+        let mut wakes = Wakes::default();
+        state.hand_out(&mut wakes, now, self.since_start(now));
+        if state.session.has_output() || state.cause.is_some() || state.new_times {
+            wakes.all.extend(state.driver.take());
+        }
+        drop(state);
+        if wakes.news {
+            self.news.notify_waiters();
+        }
+        wakes.all.into_iter().for_each(Waker::wake);
+        result
+    }
+
+    /// Ends the session, if it has not ended: the first cause counts.
+    pub(crate) fn close(&self, cause: DisconnectCause) {
+        self.act(|state, _| {
+            state.cause.get_or_insert(cause);
+            state.session.end(if cause == DisconnectCause::Lost { End::Lost } else { End::Closed });
+        });
+    }
+
+    /// Waits until the state has something to say.
+    pub(crate) async fn wait<R>(&self, mut look: impl FnMut(&State) -> Option<R>) -> R {
+        loop {
+            let mut news = std::pin::pin!(self.news.notified());
+            news.as_mut().enable();
+            if let Some(result) = look(&self.look()) {
+                return result;
+            }
+            news.await;
+        }
+    }
+
+    pub(crate) fn since_start(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.start)
+    }
+
+    pub(crate) fn instant(&self, since_start: Duration) -> Instant {
+        self.start + since_start
+    }
+}
+
+/// Who has to be woken once the lock is free.
+#[derive(Default)]
+struct Wakes {
+    all: Vec<Waker>,
+    news: bool,
+}
+
+impl State {
+    fn hand_out(&mut self, wakes: &mut Wakes, at: Instant, now: Duration) {
+        if let (Some(end), None) = (self.session.ended(), self.cause) {
+            self.cause = Some(cause_of(end));
+        }
+        while let Some(event) = self.session.poll_event() {
+            match event {
+                Event::Opened(FIRST_STREAM) if self.arrivals.is_none() => {
+                    self.control_arrived = true;
+                    wakes.news = true;
+                }
+                Event::Opened(id) => match &mut self.arrivals {
+                    Some(arrivals) => wakes.all.extend(arrivals.begin(id, &mut self.session, at, now)),
+                    // A device opens the control stream and no other.
+                    None => self.session.release(id, now),
+                },
+                Event::Readable(id) => match &mut self.arrivals {
+                    Some(arrivals) if arrivals.awaits(id) => {
+                        wakes.all.extend(arrivals.go_on(id, &mut self.session, now));
+                    }
+                    _ => wakes.all.extend(self.readers.remove(&id)),
+                },
+                Event::Writable(id) | Event::Drained(id) => wakes.all.extend(self.writers.remove(&id)),
+                Event::Idle => wakes.news = true,
+                Event::PeerDraining => {}
+            }
+        }
+        if self.cause.is_some() {
+            // Everyone hears of the end, also those who wait for a stream that is not there.
+            wakes.news = true;
+            wakes.all.extend(self.readers.drain().map(|(_, waker)| waker));
+            wakes.all.extend(self.writers.drain().map(|(_, waker)| waker));
+            wakes.all.extend(self.arrivals.as_mut().and_then(Arrivals::end));
+        }
+    }
+
+    /// Waits until a stream has room; returns how many bytes.
+    pub(crate) fn poll_room(&mut self, id: u32, cx: &Context<'_>) -> Poll<io::Result<usize>> {
+        match self.session.room(id) {
+            Room::Bytes(room) => Poll::Ready(Ok(room)),
+            Room::Wait => {
+                self.writers.insert(id, cx.waker().clone());
+                Poll::Pending
+            }
+            Room::Finished => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            Room::Reset => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            Room::Ended => Poll::Ready(Err(OpenError::Lost.into())),
+        }
+    }
+
+    /// Nobody holds this stream any more.
+    pub(crate) fn release(&mut self, id: u32, now: Duration) {
+        self.readers.remove(&id);
+        self.writers.remove(&id);
+        self.session.release(id, now);
+    }
+
+    /// Gives back memory that only a busy session needs.
+    pub(crate) fn shrink(&mut self) {
+        self.session.shrink();
+        self.readers.shrink_to_fit();
+        self.writers.shrink_to_fit();
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.look();
+        f.debug_struct("Tunnel")
+            .field("streams", &state.session.stream_count())
+            .field("ended", &state.cause)
+            .finish_non_exhaustive()
+    }
+}
+
+fn cause_of(end: End) -> DisconnectCause {
+    match end {
+        End::Closed => DisconnectCause::Closed,
+        End::Lost => DisconnectCause::Lost,
+        End::Silent => DisconnectCause::Silent,
+        End::Protocol(_) | End::PeerGoAway(_) => DisconnectCause::Protocol,
+    }
+}

@@ -1,0 +1,189 @@
+//! How much a peer may send on one stream, and when it is told that it may send more.
+
+use std::time::Duration;
+
+/// The receive window of one stream.
+///
+/// It starts at [`INITIAL`] (the wire says so), grows while the peer fills it within a round trip, and shrinks when it
+/// is used for a small part only: by holding credit back, since credit given cannot be taken.
+#[derive(Debug)]
+pub(super) struct ReceiveWindow {
+    /// What the peer may have under way and unread at most.
+    size: u32,
+    /// What the peer may still send.
+    open: u32,
+    /// Start of the stretch over which delivery is measured, and the bytes delivered in it.
+    epoch: Duration,
+    delivered: u64,
+    /// Start of the longer stretch after which the size is reconsidered, and the most bytes a round trip in it.
+    period: Duration,
+    peak: u64,
+}
+
+/// What growing needs to know.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tuning {
+    pub(super) now: Duration,
+    pub(super) round_trip: Option<Duration>,
+    pub(super) max: u32,
+    /// How much the session's windows may still grow.
+    pub(super) spare: usize,
+}
+
+impl ReceiveWindow {
+    pub(super) fn new() -> Self {
+        let zero = Duration::ZERO;
+        Self { size: INITIAL, open: INITIAL, epoch: zero, delivered: 0, period: zero, peak: 0 }
+    }
+
+    /// What the peer may still send.
+    pub(super) fn open(&self) -> u32 {
+        self.open
+    }
+
+    /// The peer announced bytes; `false` when they exceed the window.
+    pub(super) fn receive(&mut self, count: u32) -> bool {
+        let left = self.open.checked_sub(count);
+        self.open = left.unwrap_or(0);
+        left.is_some()
+    }
+
+    /// The reader took `count` bytes and `unread` remain. Whether credit is worth a frame now.
+    pub(super) fn deliver(&mut self, count: usize, unread: usize, tuning: Tuning) -> bool {
+        self.measure(count, tuning);
+        self.owed(unread) >= self.size / 2
+    }
+
+    /// Gives the credit that is owed, for a WindowUpdate frame that leaves now.
+    pub(super) fn grant(&mut self, unread: usize) -> u32 {
+        let credit = self.owed(unread);
+        self.open += credit;
+        credit
+    }
+
+    /// How far this window takes from the session's budget.
+    pub(super) fn charge(&self, unread: usize) -> usize {
+        (self.size as usize).max(self.open as usize + unread).saturating_sub(INITIAL as usize)
+    }
+
+    fn owed(&self, unread: usize) -> u32 {
+        let used = u32::try_from(unread).unwrap_or(u32::MAX).saturating_add(self.open);
+        self.size.saturating_sub(used)
+    }
+
+    fn measure(&mut self, count: usize, tuning: Tuning) {
+        let Tuning { now, round_trip, max, spare } = tuning;
+        self.delivered += count as u64;
+        let elapsed = now.saturating_sub(self.epoch);
+        let Some(round_trip) = round_trip.map(|rtt| rtt.max(SHORTEST)) else { return };
+        if elapsed < round_trip {
+            return;
+        }
+        if elapsed > round_trip * IDLE_ROUND_TRIPS {
+            // A pause, not a rate: measure from here.
+            self.delivered = count as u64;
+        } else {
+            let per_round_trip =
+                u128::from(self.delivered) * round_trip.as_nanos() / elapsed.as_nanos().max(1);
+            self.peak = self.peak.max(u64::try_from(per_round_trip).unwrap_or(u64::MAX));
+            self.delivered = 0;
+        }
+        self.epoch = now;
+        if self.peak * 2 > u64::from(self.size) {
+            let room = u32::try_from(spare).unwrap_or(u32::MAX);
+            let grown = self.size.saturating_mul(2).min(max);
+            if grown > self.size && grown - self.size <= room {
+                self.size = grown;
+            }
+            (self.peak, self.period) = (0, now);
+        } else if now.saturating_sub(self.period) >= PERIOD {
+            if self.peak * 8 < u64::from(self.size) {
+                self.size = (self.size / 2).max(INITIAL);
+            }
+            (self.peak, self.period) = (0, now);
+        }
+    }
+}
+
+/// The window every yamux stream begins with.
+pub(super) const INITIAL: u32 = 256 * 1024;
+/// Shorter round trips are measured as this one: below, timers and schedulers are what is measured.
+const SHORTEST: Duration = Duration::from_micros(50);
+/// A stretch longer than this many round trips was a pause.
+const IDLE_ROUND_TRIPS: u32 = 8;
+/// How long a window stays large without need.
+const PERIOD: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RTT: Duration = Duration::from_millis(100);
+
+    fn tuning(now: Duration) -> Tuning {
+        Tuning { now, round_trip: Some(RTT), max: 16 << 20, spare: usize::MAX }
+    }
+
+    /// The peer sends all it may once a round trip, up to `rate` bytes; the reader takes all.
+    fn run(window: &mut ReceiveWindow, now: &mut Duration, rounds: usize, rate: u32, spare: usize) {
+        for _ in 0..rounds {
+            *now += RTT;
+            let count = window.open().min(rate);
+            assert!(window.receive(count));
+            if window.deliver(count as usize, 0, Tuning { spare, ..tuning(*now) }) {
+                window.grant(0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_doubles_each_round_trip_until_the_cap_while_the_peer_fills_it() {
+        let (mut window, mut now) = (ReceiveWindow::new(), Duration::ZERO);
+        run(&mut window, &mut now, 10, u32::MAX, usize::MAX);
+        assert_eq!(window.size, 16 << 20);
+    }
+
+    #[test]
+    fn a_window_stays_where_the_peer_sends_less_than_half_of_it() {
+        let (mut window, mut now) = (ReceiveWindow::new(), Duration::ZERO);
+        run(&mut window, &mut now, 50, INITIAL / 3, usize::MAX);
+        assert_eq!(window.size, INITIAL);
+    }
+
+    #[test]
+    fn a_window_does_not_grow_beyond_the_budget_nor_without_a_measured_round_trip() {
+        let (mut window, mut now) = (ReceiveWindow::new(), Duration::ZERO);
+        run(&mut window, &mut now, 10, u32::MAX, INITIAL as usize - 1);
+        assert_eq!(window.size, INITIAL);
+        let mut window = ReceiveWindow::new();
+        for second in 1..10 {
+            window.receive(INITIAL);
+            let now = Duration::from_secs(second);
+            assert!(window.deliver(INITIAL as usize, 0, Tuning { round_trip: None, ..tuning(now) }));
+            assert_eq!(window.grant(0), INITIAL);
+        }
+        assert_eq!(window.size, INITIAL);
+    }
+
+    #[test]
+    fn a_large_window_that_is_hardly_used_shrinks_by_holding_credit_back() {
+        let (mut window, mut now) = (ReceiveWindow::new(), Duration::ZERO);
+        run(&mut window, &mut now, 10, u32::MAX, usize::MAX);
+        let charged = window.charge(0);
+        run(&mut window, &mut now, 2000, 100_000, usize::MAX);
+        assert_eq!(window.size, 512 * 1024, "more than four times what a round trip brings is kept");
+        assert!(window.charge(0) < charged / 8);
+    }
+
+    #[test]
+    fn bytes_beyond_the_window_are_noticed_and_unread_bytes_hold_credit_back() {
+        let mut window = ReceiveWindow::new();
+        assert!(window.receive(INITIAL));
+        assert!(!window.receive(1));
+        let mut window = ReceiveWindow::new();
+        window.receive(INITIAL);
+        assert!(!window.deliver(1000, INITIAL as usize - 1000, tuning(RTT)), "too little to tell");
+        assert!(window.deliver(INITIAL as usize / 2 - 1000, INITIAL as usize / 2, tuning(RTT)));
+        assert_eq!(window.grant(INITIAL as usize / 2), INITIAL / 2);
+    }
+}

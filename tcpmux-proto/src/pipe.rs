@@ -1,0 +1,121 @@
+//! One stream of a session as bytes: what tunnel streams and the control stream are made of.
+
+use std::{
+    io::{self, IoSlice},
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::{
+    OpenError,
+    driver::Shared,
+    mux::{Read, Room},
+};
+
+/// A held stream. Dropped before both sides finished, it is reset.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    shared: Arc<Shared>,
+    id: u32,
+    /// What was taken from the session and not yet read.
+    unread: Bytes,
+}
+
+impl Pipe {
+    pub(crate) fn new(shared: Arc<Shared>, id: u32, unread: Bytes) -> Self {
+        Self { shared, id, unread }
+    }
+
+    /// Bytes that are there, at least one; an empty slice once the peer finished.
+    pub(crate) fn poll_fill(&mut self, cx: &Context<'_>) -> Poll<io::Result<&[u8]>> {
+        if self.unread.is_empty() {
+            let read = self.shared.act(|state, now| {
+                let read = state.session.read(self.id, now);
+                if read == Read::Wait {
+                    state.readers.insert(self.id, cx.waker().clone());
+                }
+                read
+            });
+            match read {
+                Read::Data(bytes) => self.unread = bytes,
+                Read::Wait => return Poll::Pending,
+                Read::Finished => {}
+                Read::Reset => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+                Read::Ended => return Poll::Ready(Err(OpenError::Lost.into())),
+            }
+        }
+        Poll::Ready(Ok(&self.unread))
+    }
+
+    /// Drops bytes that [`Self::poll_fill`] showed.
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.unread.advance(count);
+    }
+
+    /// Queues `prefix` (at most a stream header, on a fresh stream) and as much of `parts` as there is room for;
+    /// returns how much of the parts that is.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &Context<'_>,
+        prefix: &mut Bytes,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        if prefix.len() + total <= COPY_UNDER_LOCK {
+            return self.shared.act(|state, now| {
+                let room = ready!(state.poll_room(self.id, cx))?;
+                let count = total.min(room.saturating_sub(prefix.len()));
+                state.session.write_copy(self.id, &std::mem::take(prefix), now);
+                for_each_part(parts, count, |part| state.session.write_copy(self.id, part, now));
+                Poll::Ready(Ok(count))
+            });
+        }
+        // Much to copy: not under the lock. Nobody else writes to this stream, so the room can only grow.
+        let room = ready!(self.shared.act(|state, _| state.poll_room(self.id, cx)))?;
+        let count = total.min(room.saturating_sub(prefix.len()));
+        let mut copy = BytesMut::with_capacity(prefix.len() + count);
+        copy.extend_from_slice(&std::mem::take(prefix));
+        for_each_part(parts, count, |part| copy.extend_from_slice(part));
+        self.shared.act(|state, now| state.session.write(self.id, copy.freeze(), now));
+        Poll::Ready(Ok(count))
+    }
+
+    /// Waits until everything written is on its way to the socket.
+    pub(crate) fn poll_drained(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        self.shared.act(|state, _| {
+            if !state.session.is_drained(self.id) {
+                state.writers.insert(self.id, cx.waker().clone());
+                return Poll::Pending;
+            }
+            match state.session.room(self.id) {
+                Room::Ended => Poll::Ready(Err(OpenError::Lost.into())),
+                Room::Reset => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+                Room::Bytes(_) | Room::Wait | Room::Finished => Poll::Ready(Ok(())),
+            }
+        })
+    }
+
+    /// Sends FIN behind what was written.
+    pub(crate) fn finish(&self) {
+        self.shared.act(|state, now| state.session.finish(self.id, now));
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        self.shared.act(|state, now| state.release(self.id, now));
+    }
+}
+
+fn for_each_part(parts: &[IoSlice<'_>], mut count: usize, mut each: impl FnMut(&[u8])) {
+    for part in parts {
+        let here = count.min(part.len());
+        each(&part[..here]);
+        count -= here;
+    }
+}
+
+/// Larger writes are copied before the lock is taken.
+const COPY_UNDER_LOCK: usize = 4 * 1024;
