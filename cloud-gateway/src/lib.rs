@@ -23,6 +23,8 @@ mod users;
 mod well_known;
 
 #[cfg(test)]
+mod test_authority;
+#[cfg(test)]
 mod testing;
 
 pub use admin_key::AdminKey;
