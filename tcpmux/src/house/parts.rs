@@ -1,0 +1,389 @@
+//! The rooms, made and joined by the seams.
+
+use std::{future::Future, path::Path, pin::Pin, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use ca::{DeploymentDomain, FileKeys, Hierarchy, NameSource};
+use client_api::{ClientApi, DeviceRemoval};
+use cloud_gateway::{
+    AdminKey, DeviceGuard, DeviceNames, Endpoints, Gateway, Guards, ProviderConfig, TenantRule,
+};
+use cloud_proxy::{Cors, Hosts, Issuer, IssuerKeys, IssuerRule, Proxy, PublishConfig, Timeouts, Tokens};
+use model::{Actor, Code, DeviceRef, DoorKey, NodeId, Refusal, RevocationReason, Secret, Serial, Target};
+use prov_server::{FaultPoints, Provisioning, RevokeError};
+use registry::{Admission, AnyOfThisAuthority, Registry};
+use runtime::{
+    Clock, Tasks,
+    http::Routes,
+    jose::{KeyFetcher, KeySource, RemoteKeySet},
+    random,
+    tls::CertificateCell,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use store::Store;
+use tcpmux_server::{Naming, TunnelServer};
+
+use super::{door_certificate, failed, misconfigured};
+use crate::{
+    config::{Config, DeviceIdSource, Publish, Role},
+    data::{DataDirectory, Listening},
+    exit::Failure,
+};
+
+/// The parts of a cloud that this process plays.
+pub(super) struct Parts {
+    pub(super) store: Option<Store>,
+    pub(super) provisioning: Option<Arc<Provisioning>>,
+    pub(super) tunnels: Option<Arc<TunnelServer>>,
+    pub(super) proxy: Option<Arc<Proxy>>,
+    /// What devices' chains must end at.
+    pub(super) device_anchors: Vec<CertificateDer<'static>>,
+    gateway: Option<Arc<Gateway>>,
+    client_api: Option<ClientApi>,
+    guards: Guards,
+    root_fingerprint: Option<String>,
+    /// The internal CA's certificate for the doors, or the operator's.
+    internal: Arc<CertificateCell>,
+    /// The operator's certificate for the user door.
+    external: Option<Arc<CertificateCell>>,
+}
+
+impl Parts {
+    pub(super) async fn start(
+        config: &Config,
+        data: &DataDirectory,
+        listening: &Listening,
+        admin_key: Secret<String>,
+        clock: Clock,
+        tasks: Tasks,
+    ) -> Result<Self, Failure> {
+        let node = NodeId::from_random(random::bytes());
+        let external = config.tls.as_ref().map(|tls| operator_certificate(&tls.certificate, &tls.key));
+        let external = external.transpose().map_err(misconfigured)?;
+        let admin_key = AdminKey::new(admin_key);
+        if config.has(Role::Provision) {
+            Self::start_whole(config, data, listening, admin_key, node, external, clock, tasks).await
+        } else {
+            Self::start_minimal(config, data, listening, admin_key, node, external, clock, tasks)
+        }
+    }
+
+    /// Everything: the internal CA, the store, every room.
+    #[expect(clippy::too_many_arguments, reason = "what the roof has found out, used once")]
+    async fn start_whole(
+        config: &Config,
+        data: &DataDirectory,
+        listening: &Listening,
+        admin_key: AdminKey,
+        node: NodeId,
+        external: Option<Arc<CertificateCell>>,
+        clock: Clock,
+        tasks: Tasks,
+    ) -> Result<Self, Failure> {
+        let door_key = DoorKey::cut();
+        let ca_directory = data.path().join("ca");
+        let fresh_domain = DeploymentDomain::from_random(random::bytes());
+        let serials = std::array::from_fn(|_| Serial::from_random(WRITER, random::bytes()));
+        let hierarchy =
+            Hierarchy::create(&ca_directory, &fresh_domain, clock.now(), serials).map_err(failed)?;
+        let keys = Arc::new(FileKeys::open(&ca_directory).map_err(failed)?);
+        let store = Store::open(&data.path().join("tcpmux.db")).await.map_err(failed)?;
+        let epoch = store.next_epoch().await.map_err(failed)?;
+        let registry = Registry::in_process(node, epoch);
+
+        let device_url = device_url(config, listening);
+        let provisioning = Provisioning::start(
+            prov_server::Config {
+                device_url: device_url.clone(),
+                device_certificate: days(config.ca.device_certificate_days),
+                renew_after_expiry: days(config.ca.renew_after_expiry_days),
+                writer: WRITER,
+                fault_points: fault_points()?,
+                ..prov_server::Config::default()
+            },
+            store.clone(),
+            registry.clone(),
+            hierarchy.clone(),
+            keys,
+            clock.clone(),
+            tasks.clone(),
+        )
+        .await
+        .map_err(failed)?;
+        let names = door_certificate::Names::of(config, listening, &device_url);
+        let internal = door_certificate::keep(Arc::clone(&provisioning), names, clock.clone(), &tasks)
+            .await
+            .map_err(failed)?;
+
+        let domain = hierarchy.domain().clone();
+        let admission: Arc<dyn Admission> = registry.certificates().clone();
+        let gateway = Gateway::start(
+            cloud_gateway::Config {
+                issuer: listening.public_url.clone(),
+                providers: config.oidc.iter().map(provider).collect(),
+                additional_roots: config.oidc.iter().find_map(|provider| provider.ca.clone()),
+                key_file: data.path().join("authorizer.key"),
+                admin_key,
+                devices: Some(DeviceGuard::new(
+                    DeviceNames::Deployment(domain.clone()),
+                    Arc::clone(&admission),
+                )),
+                endpoints: Endpoints {
+                    version: env!("CARGO_PKG_VERSION").into(),
+                    ca_fingerprint: Some(hierarchy.root_fingerprint_text()),
+                    user: listening.public_url.clone(),
+                    device: device_url,
+                    device_domain: Some(config.device_domain.clone()).filter(|domain| !domain.is_empty()),
+                },
+            },
+            store.clone(),
+            registry.clone(),
+            clock.clone(),
+            &tasks,
+            door_key,
+        )
+        .await
+        .map_err(misconfigured)?;
+        let removal = Arc::new(Removal(Arc::clone(&provisioning)));
+        let client_api =
+            ClientApi::new(store.clone(), registry.clone(), clock.clone(), removal, tasks.clone());
+        let tunnels = config.has(Role::Tunnel).then(|| {
+            TunnelServer::start(
+                tcpmux_server::Config::default(),
+                registry.clone(),
+                admission,
+                Naming::Deployment(domain),
+                clock.clone(),
+                tasks.clone(),
+            )
+        });
+        let issuer = Issuer {
+            name: gateway.issuer().to_owned(),
+            keys: IssuerKeys::Held(gateway.key_set()),
+            rule: IssuerRule::Authorizer,
+        };
+        let proxy = proxy(config, listening, tunnels.as_ref(), vec![issuer], &registry, &clock, &tasks);
+        Ok(Self {
+            device_anchors: vec![CertificateDer::from(hierarchy.devices().certificate().der().to_vec())],
+            guards: gateway.guards().clone(),
+            root_fingerprint: Some(hierarchy.root_fingerprint_text()),
+            store: Some(store),
+            provisioning: Some(provisioning),
+            gateway: Some(gateway),
+            client_api: Some(client_api),
+            tunnels,
+            proxy,
+            internal,
+            external,
+        })
+    }
+
+    /// Tunnel and proxy alone: the operator's CA for devices, the operator's signer of tokens.
+    #[expect(clippy::too_many_arguments, reason = "what the roof has found out, used once")]
+    fn start_minimal(
+        config: &Config,
+        data: &DataDirectory,
+        listening: &Listening,
+        admin_key: AdminKey,
+        node: NodeId,
+        external: Option<Arc<CertificateCell>>,
+        clock: Clock,
+        tasks: Tasks,
+    ) -> Result<Self, Failure> {
+        let registry = Registry::in_process(node, data.next_epoch().map_err(failed)?);
+        let door = external.clone().ok_or_else(|| misconfigured("tls: is needed"))?;
+        let device_ca = config.device_ca.as_ref().ok_or_else(|| misconfigured("device_ca: is needed"))?;
+        let device_anchors = certificates(&device_ca.bundle).map_err(misconfigured)?;
+        let source = match device_ca.id {
+            DeviceIdSource::CommonName => NameSource::CommonName,
+            DeviceIdSource::DnsName => NameSource::SanDns,
+        };
+        let tunnels = TunnelServer::start(
+            tcpmux_server::Config::default(),
+            registry.clone(),
+            Arc::new(AnyOfThisAuthority::new(device_ca.tenant.clone())),
+            Naming::Operator { source, tenant: device_ca.tenant.clone() },
+            clock.clone(),
+            tasks.clone(),
+        );
+        let mut issuers = vec![];
+        for authorizer in &config.authorizer {
+            let fetcher = KeyFetcher::new(authorizer.ca.as_deref()).map_err(misconfigured)?;
+            let source = KeySource::Jwks(authorizer.jwks.clone());
+            let keys = RemoteKeySet::new(&authorizer.issuer, source, fetcher).map_err(misconfigured)?;
+            keys.keep_fresh(&tasks);
+            issuers.push(Issuer {
+                name: authorizer.issuer.clone(),
+                keys: IssuerKeys::Remote(keys),
+                rule: IssuerRule::Operator(authorizer.tenant.clone()),
+            });
+        }
+        let tunnels = Some(tunnels);
+        let proxy = proxy(config, listening, tunnels.as_ref(), issuers, &registry, &clock, &tasks);
+        Ok(Self {
+            guards: Guards::new(admin_key, None, clock, DoorKey::cut()),
+            store: None,
+            provisioning: None,
+            gateway: None,
+            client_api: None,
+            root_fingerprint: None,
+            device_anchors,
+            tunnels,
+            proxy,
+            internal: door,
+            external,
+        })
+    }
+
+    pub(super) fn guards(&self) -> &Guards {
+        &self.guards
+    }
+
+    pub(super) fn root_fingerprint(&self) -> Option<String> {
+        self.root_fingerprint.clone()
+    }
+
+    pub(super) fn user_certificate(&self) -> Arc<CertificateCell> {
+        Arc::clone(self.external.as_ref().unwrap_or(&self.internal))
+    }
+
+    pub(super) fn device_door_certificate(&self) -> Arc<CertificateCell> {
+        Arc::clone(&self.internal)
+    }
+
+    pub(super) fn admin_certificate(&self) -> Arc<CertificateCell> {
+        Arc::clone(&self.internal)
+    }
+
+    pub(super) fn user_routes(&self) -> Routes {
+        let gateway = self.gateway.as_ref().map(|gateway| gateway.user_routes());
+        let api = self.client_api.as_ref().map(ClientApi::user_routes);
+        gateway.unwrap_or_default().merge(api.unwrap_or_default())
+    }
+
+    pub(super) fn device_routes(&self) -> Routes {
+        self.provisioning.as_ref().map(|provisioning| provisioning.device_routes()).unwrap_or_default()
+    }
+
+    pub(super) fn admin_routes(&self) -> Routes {
+        let gateway = self.gateway.as_ref().map(|gateway| gateway.admin_routes());
+        let provisioning = self.provisioning.as_ref().map(|provisioning| provisioning.admin_routes());
+        let api = self.client_api.as_ref().map(ClientApi::admin_routes);
+        gateway.unwrap_or_default().merge(provisioning.unwrap_or_default()).merge(api.unwrap_or_default())
+    }
+
+    pub(super) fn publish_config(port: &Publish) -> PublishConfig {
+        let device = DeviceRef::new(port.tenant.clone(), port.device.clone());
+        PublishConfig { target: Target { device, service: port.service.clone() }, allow: port.allow.clone() }
+    }
+
+    /// Closes what has a file open.
+    pub(super) async fn close(&self) {
+        if let Some(store) = &self.store {
+            store.close().await;
+        }
+    }
+}
+
+/// Ending a removed device's certificates is provisioning's work.
+struct Removal(Arc<Provisioning>);
+
+impl DeviceRemoval for Removal {
+    fn revoke_all<'a>(
+        &'a self,
+        device: &'a DeviceRef,
+        by: &'a Actor,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>> {
+        Box::pin(async move {
+            match self.0.revoke_device(device, RevocationReason::CessationOfOperation, by).await {
+                // A device that never enrolled, or whose certificates ended, has nothing to revoke.
+                Ok(_) | Err(RevokeError::NotFound(_)) => Ok(()),
+                Err(RevokeError::Store(error)) => {
+                    tracing::error!(%device, %error, "the certificates of a device were not revoked");
+                    let said = "the store does not answer; nothing was removed, try again";
+                    Err(Refusal::new(Code::Unavailable, said).retry_after(5))
+                }
+            }
+        })
+    }
+}
+
+fn proxy(
+    config: &Config,
+    listening: &Listening,
+    tunnels: Option<&Arc<TunnelServer>>,
+    issuers: Vec<Issuer>,
+    registry: &Registry,
+    clock: &Clock,
+    tasks: &Tasks,
+) -> Option<Arc<Proxy>> {
+    let tunnels = tunnels.filter(|_| config.has(Role::Proxy))?;
+    let public = url::Url::parse(&listening.public_url).ok();
+    let settings = cloud_proxy::Config {
+        hosts: Hosts {
+            cloud: public.and_then(|url| url.host_str().map(str::to_ascii_lowercase)).into_iter().collect(),
+            device_domain: Some(config.device_domain.clone()).filter(|domain| !domain.is_empty()),
+        },
+        cors: Cors::new(config.cors.origins.clone()),
+        timeouts: Timeouts::default(),
+    };
+    Some(Proxy::new(
+        settings,
+        Arc::clone(tunnels) as _,
+        Arc::new(Tokens::new(issuers)),
+        registry.clone(),
+        clock.clone(),
+        tasks.clone(),
+    ))
+}
+
+fn provider(oidc: &crate::config::Oidc) -> ProviderConfig {
+    let member = oidc.tenant_claim.clone().map(TenantRule::Member);
+    let fixed = oidc.tenant.clone().unwrap_or_default();
+    ProviderConfig {
+        issuer: oidc.issuer.clone(),
+        audience: oidc.audience.clone(),
+        tenant: member.unwrap_or(TenantRule::Fixed(fixed)),
+    }
+}
+
+/// `HOST:PORT` of the device door, as enrolment strings name it.
+fn device_url(config: &Config, listening: &Listening) -> String {
+    if !config.device_url.is_empty() {
+        return config.device_url.clone();
+    }
+    let public = url::Url::parse(&listening.public_url).ok();
+    let host = public.as_ref().and_then(|url| url.host_str()).unwrap_or("localhost").to_owned();
+    format!("{host}:{}", listening.device.map_or(7443, |address| address.port()))
+}
+
+fn operator_certificate(chain: &Path, key: &Path) -> anyhow::Result<Arc<CertificateCell>> {
+    let certificates = certificates(chain)?;
+    let key = PrivateKeyDer::from_pem_file(key).with_context(|| format!("tls.key {}", key.display()))?;
+    CertificateCell::new(certificates, key).with_context(|| format!("tls.certificate {}", chain.display()))
+}
+
+fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let all: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).with_context(|| path.display().to_string())?.collect();
+    let all = all.with_context(|| path.display().to_string())?;
+    anyhow::ensure!(!all.is_empty(), "{} holds no certificate", path.display());
+    Ok(all)
+}
+
+/// Where a test makes the process die: `TCPMUX_FAULT_POINT`, heeded by debug builds alone.
+fn fault_points() -> Result<FaultPoints, Failure> {
+    match std::env::var("TCPMUX_FAULT_POINT") {
+        Ok(step) if cfg!(debug_assertions) => {
+            Ok(FaultPoints::abort_after(step.parse().map_err(misconfigured)?))
+        }
+        _ => Ok(FaultPoints::default()),
+    }
+}
+
+fn days(days: u32) -> Duration {
+    Duration::from_secs(u64::from(days) * 86_400)
+}
+
+/// This process's number in serials; one node has one.
+const WRITER: u8 = 1;
