@@ -1,6 +1,7 @@
 //! The public keys that may be in a certificate here.
 
 mod known;
+mod rsa;
 
 use aws_lc_rs::signature::ParsedPublicKey;
 
@@ -65,7 +66,7 @@ impl PublicKey {
             P384_IDENTIFIER => point(key, 48, KeyKind::P384)?,
             ED25519_IDENTIFIER if key.len() == 32 => KeyKind::Ed25519,
             ED25519_IDENTIFIER => return Err(KeyError::Type("an Ed25519 key has 32 octets")),
-            RSA_IDENTIFIER => rsa(key)?,
+            RSA_IDENTIFIER => rsa::read(key)?,
             other => return Err(KeyError::Type(unknown_algorithm(other))),
         };
         if let Some(why) = known::why_blocked(kind, key) {
@@ -131,25 +132,6 @@ fn point(key: &[u8], coordinate: usize, kind: KeyKind) -> Result<KeyKind, KeyErr
         }
         _ => Err(KeyError::Type("the octets are not an uncompressed point of this curve")),
     }
-}
-
-/// Holds an RSAPublicKey (RFC 8017 §A.1.1) to our sizes, before anything is computed with it.
-fn rsa(key: &[u8]) -> Result<KeyKind, KeyError> {
-    der::check(key)?;
-    let mut reader = Reader::new(key);
-    let mut numbers = reader.expect(tag::SEQUENCE, "an RSAPublicKey was expected")?.reader();
-    let modulus = numbers.expect(tag::INTEGER, "a modulus was expected")?.unsigned()?;
-    let exponent = numbers.expect(tag::INTEGER, "an exponent was expected")?.unsigned()?;
-    numbers.finish()?;
-    let leading_zeros = modulus.first().map_or(0, |octet| octet.leading_zeros() as usize);
-    let bits = modulus.len() * 8 - leading_zeros;
-    let Ok(bits @ 2048..=4096) = u16::try_from(bits) else {
-        return Err(KeyError::Type("the RSA modulus has less than 2048 or more than 4096 bits"));
-    };
-    if exponent != [1, 0, 1] {
-        return Err(KeyError::Type("the RSA exponent is not 65537"));
-    }
-    Ok(KeyKind::Rsa { bits })
 }
 
 fn unknown_algorithm(identifier: &[u8]) -> &'static str {

@@ -1,0 +1,11 @@
+//! The certificate craft as its callers see it, with hostile input and with other people's verifiers.
+
+mod support;
+
+mod authorities;
+mod files;
+mod hostile_certificates;
+mod hostile_requests;
+mod openssl_reads;
+mod random_bytes;
+mod rustls_verifies;
