@@ -1,6 +1,7 @@
 //! One byte pipe between the cloud and a service of a device.
 
 use std::{
+    any::Any,
     future::poll_fn,
     io::{self, IoSlice},
     pin::Pin,
@@ -42,6 +43,8 @@ pub struct TunnelStream {
     /// Whether a shutdown is a FIN.
     half_closes: bool,
     kind: StreamKind,
+    /// Dropped with the device's answer.
+    kept: Option<Box<dyn Any + Send + Sync>>,
 }
 
 /// How far the opening has come.
@@ -70,6 +73,7 @@ impl TunnelStream {
             opening: Opening::Unsent { header, deadline },
             half_closes: kind != StreamKind::Http,
             kind,
+            kept: None,
         }
     }
 
@@ -79,6 +83,7 @@ impl TunnelStream {
             opening: Opening::Accepted,
             half_closes: true,
             kind: arrived.header.kind,
+            kept: None,
         }
     }
 
@@ -91,6 +96,13 @@ impl TunnelStream {
         })
         .await;
         answer.map_err(|error| OpenError::from_io(&error).unwrap_or(OpenError::Lost))
+    }
+
+    /// Keeps a value until the device has answered or the stream is gone: a place in a count of pending streams.
+    #[must_use]
+    pub fn until_answered(mut self, kept: impl Send + Sync + 'static) -> Self {
+        self.kept = Some(Box::new(kept));
+        self
     }
 
     /// Resets the stream: the peer's reads and writes fail. The same as dropping it early, said aloud.
@@ -162,6 +174,7 @@ impl TunnelStream {
                 None => return Poll::Pending,
             },
         };
+        self.kept = None;
         match &answer {
             Ok(()) => {
                 self.pipe.consume(1);
