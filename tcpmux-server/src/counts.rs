@@ -17,9 +17,16 @@ pub(crate) fn opened(outcome: &'static str) {
     metrics::counter!("tcpmux_stream_opens_total", "outcome" => outcome).increment(1);
 }
 
-/// How much there is now.
-#[expect(clippy::cast_precision_loss, reason = "counts of sessions are far below 2^52")]
-pub(crate) fn standing(sessions: usize, streams: usize) {
-    metrics::gauge!("tcpmux_sessions").set(sessions as f64);
-    metrics::gauge!("tcpmux_streams").set(streams as f64);
+/// Sessions that stand now.
+pub(crate) fn sessions(count: usize) {
+    metrics::gauge!("tcpmux_sessions").set(gauge(count));
+}
+
+/// Streams that are open now.
+pub(crate) fn streams(count: usize) {
+    metrics::gauge!("tcpmux_streams").set(gauge(count));
+}
+
+fn gauge(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }

@@ -22,14 +22,27 @@ impl TunnelServer {
             ticks.tick().await;
             self.end_expired();
             self.sessions.visit_part(part, parts, |live| self.tell_life(live));
-            counts::standing(self.sessions.len(), self.sessions.stream_count());
+            counts::sessions(self.sessions.len());
+            if part == 0 {
+                self.end_used_up();
+                counts::streams(self.sessions.stream_count());
+            }
         }
     }
 
     fn end_expired(&self) {
-        for live in self.sessions.take_expired(self.clock.now()) {
+        let now = self.clock.now();
+        for live in self.sessions.take_all_if(|live| live.presented.not_after <= now) {
             tracing::info!(device = %live.presented.device, "certificate has expired");
             let _ = live.order.send(Order::End(DisconnectCause::Expired));
+        }
+    }
+
+    /// A session can open about a thousand million streams; the device has to begin another before that.
+    fn end_used_up(&self) {
+        for live in self.sessions.take_all_if(|live| live.handle.opens_left() < OPENS_KEPT) {
+            tracing::info!(device = %live.presented.device, "session has used up its streams");
+            let _ = live.order.send(Order::End(DisconnectCause::Draining));
         }
     }
 
@@ -45,3 +58,5 @@ impl TunnelServer {
 
 /// How late an expired certificate's session may end.
 const TICK: Duration = Duration::from_secs(1);
+/// Streams that a session can still open when it ends; more than it opens in a heartbeat.
+const OPENS_KEPT: u32 = 1 << 22;

@@ -41,10 +41,7 @@ impl TunnelServer {
         let most = self.config.pending_opens_per_service;
         let waiting = pending.wait(&header.service, most).ok_or(OpenError::Busy)?;
         match session.open(header) {
-            Ok(stream) => {
-                drop(waiting);
-                Ok(stream)
-            }
+            Ok(stream) => Ok(stream.until_answered(waiting)),
             // The session has just ended: nothing was sent, so the device is simply not connected.
             Err(OpenError::Lost) => Err(OpenError::Offline),
             Err(error) => Err(error),

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use model::{DeviceRef, DisconnectCause, Generation, Timestamp};
+use model::{DeviceRef, DisconnectCause, Generation};
 use registry::{NotAdmitted, Presented};
 use tcpmux_proto::SessionHandle;
 use tokio::{sync::oneshot, time::Instant};
@@ -127,14 +127,13 @@ impl Sessions {
         self.shard(device).get(device).map(|live| (live.handle.clone(), Arc::clone(&live.pending)))
     }
 
-    /// Takes out every session whose certificate has ended.
-    pub(crate) fn take_expired(&self, now: Timestamp) -> Vec<Live> {
-        let mut expired = Vec::new();
+    /// Takes out every session for which the condition holds.
+    pub(crate) fn take_all_if(&self, condition: impl Fn(&Live) -> bool) -> Vec<Live> {
+        let mut taken = Vec::new();
         for shard in &self.shards {
-            let mut shard = lock(shard);
-            expired.extend(shard.extract_if(|_, live| live.presented.not_after <= now).map(|(_, live)| live));
+            taken.extend(lock(shard).extract_if(|_, live| condition(live)).map(|(_, live)| live));
         }
-        expired
+        taken
     }
 
     /// Visits the sessions of every `parts`th shard, beginning with `part`, so that work on all of them
