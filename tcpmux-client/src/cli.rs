@@ -1,0 +1,126 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use model::{DeviceId, Fingerprint};
+use tcpmux_client::{ServerAddress, ServiceSpec, config::DEFAULT_STATE, parse_ca};
+
+/// Connects this device to its TCPMux cloud and serves local services through it.
+#[derive(Debug, Parser)]
+#[command(name = "tcpmux-client", version, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// Form of the log: text or json [default: text]
+    #[arg(long, global = true, env = "TCPMUX_CLIENT_LOG", value_name = "FORMAT")]
+    pub(crate) log: Option<String>,
+    /// error, warn, info, debug, trace, or a filter [default: info]
+    #[arg(long, global = true, env = "TCPMUX_CLIENT_LOG_LEVEL", value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Get this device's certificate with a one-time passcode
+    Enroll(Enroll),
+    /// Keep the tunnel and serve local services through it
+    Run(Run),
+    /// Tell who this device is and whether it is connected
+    Status(Status),
+    /// Look for what stands between this device and its cloud
+    Doctor(Run),
+}
+
+/// A passcode never comes as an argument: every user of the machine can read those.
+#[derive(Debug, Args)]
+#[command(after_help = ENROLL_EXAMPLES)]
+pub(crate) struct Enroll {
+    /// `-` reads one enrolment string (tcpmux://…) from standard input
+    #[arg(value_name = "-", conflicts_with_all = ["server", "ca", "passcode_file"], required_unless_present = "server")]
+    pub(crate) source: Option<String>,
+    /// The cloud's device door
+    #[arg(long, env = "TCPMUX_CLIENT_SERVER", value_name = "HOST:PORT", requires_all = ["ca", "passcode_file"])]
+    pub(crate) server: Option<ServerAddress>,
+    /// Fingerprint of the cloud's CA, as `tcpmux up` prints it
+    #[arg(long, env = "TCPMUX_CLIENT_CA", value_name = "sha256:HEX", value_parser = parse_ca)]
+    pub(crate) ca: Option<Fingerprint>,
+    /// File that holds the passcode; `-` for standard input
+    #[arg(long, env = "TCPMUX_CLIENT_PASSCODE_FILE", value_name = "FILE")]
+    pub(crate) passcode_file: Option<PathBuf>,
+    /// Name of this device, where the passcode is not bound to one [default: the host name]
+    #[arg(long, env = "TCPMUX_CLIENT_DEVICE", value_name = "ID")]
+    pub(crate) device: Option<DeviceId>,
+    /// Where to keep key and certificate
+    #[arg(long, env = "TCPMUX_CLIENT_STATE", value_name = "DIR", default_value = DEFAULT_STATE)]
+    pub(crate) state: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Configuration file [default: /etc/tcpmux/client.toml, if it is there]
+    #[arg(long, env = "TCPMUX_CLIENT_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where key and certificate are [default: /var/lib/tcpmux-client]
+    #[arg(long, env = "TCPMUX_CLIENT_STATE", value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// A local service, as in web=http://127.0.0.1:8080 (http, https, tcp, unix); can be repeated
+    #[arg(long = "service", env = "TCPMUX_CLIENT_SERVICE", value_name = "NAME=URL", value_delimiter = ' ')]
+    pub(crate) services: Vec<ServiceSpec>,
+    /// Answer no local programs
+    #[arg(long, env = "TCPMUX_CLIENT_NO_LOCAL_API")]
+    pub(crate) no_local_api: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) run: Run,
+    /// json for programs
+    #[arg(short, long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    pub(crate) output: String,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failed, 2 usage, 5 passcode already used or refused, \
+6 network, 7 not connected, 78 bad configuration";
+
+const ENROLL_EXAMPLES: &str = "Examples:
+  tcpmux-client enroll -                    then paste the tcpmux://… string of `tcpmux passcode new`
+  tcpmux-client enroll --server cloud.example.com:7443 --ca sha256:3f9c… \\
+                       --device cam-01 --passcode-file /run/otp";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn enroll_takes_a_string_or_flags_and_never_a_passcode() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        assert!(parse("tcpmux-client enroll -").is_ok());
+        assert!(parse("tcpmux-client enroll").is_err());
+        assert!(parse("tcpmux-client enroll --server h:1").is_err());
+        assert!(parse("tcpmux-client enroll --passcode X").is_err());
+        let ca = "ab".repeat(32);
+        assert!(
+            parse(&format!("tcpmux-client enroll --server h:1 --ca sha256:{ca} --passcode-file /x")).is_ok()
+        );
+        assert!(
+            parse(&format!("tcpmux-client enroll - --server h:1 --ca sha256:{ca} --passcode-file /x"))
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn services_can_be_repeated() {
+        let line = "tcpmux-client run --service a=tcp://127.0.0.1:1 --service b=unix:/x --state /tmp/s";
+        let Command::Run(run) = Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
+        assert_eq!(run.services.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    }
+}

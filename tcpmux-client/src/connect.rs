@@ -1,0 +1,115 @@
+//! From an identity to a greeted session: TCP, TLS with both certificates, hello.
+
+use std::{io, sync::Arc, time::Duration};
+
+use runtime::Tasks;
+use tcpmux_proto::{ALPN, Ended, GreetError, Greeted, Hello, Refused, RefusedReason, Settings};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use crate::{DialError, Identity, Proxies, Services, TrustedTime, dial, est::is_certificate_fault, trust};
+
+/// What every attempt needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Connector {
+    pub(crate) proxies: Proxies,
+    pub(crate) time: TrustedTime,
+    pub(crate) services: Arc<Services>,
+    pub(crate) tasks: Tasks,
+    /// Random at each start: tells a restart from a clone.
+    pub(crate) boot_id: String,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error("TLS: {0}{remedy}", remedy = if is_certificate_fault(.0) { INTERCEPTED } else { "" })]
+    Tls(io::Error),
+    #[error("the identity cannot be used: {0}")]
+    Identity(rustls::Error),
+    #[error("the server does not speak tcpmux/1 at this port")]
+    Alpn,
+    #[error("{}", explain(.0))]
+    Refused(Refused),
+    #[error("{error}{detail}")]
+    Greet { error: GreetError, detail: String },
+}
+
+impl ConnectError {
+    /// How long the cloud wants to be left alone.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(refused) => refused.retry_after,
+            _ => None,
+        }
+    }
+}
+
+impl Connector {
+    /// Makes one attempt. Nothing of this device is said before the server's certificate led to the
+    /// pinned CA and named the server.
+    pub(crate) async fn connect(&self, identity: &Identity) -> Result<Greeted, ConnectError> {
+        let config = trust::tunnel(identity, &self.time).map_err(ConnectError::Identity)?;
+        let stream = dial::dial(&identity.server, &self.proxies).await?;
+        let handshake = TlsConnector::from(Arc::new(config)).connect(identity.server.tls_name(), stream);
+        let mut stream = timeout(HANDSHAKE_LIMIT, handshake)
+            .await
+            .map_err(|_| ConnectError::Tls(io::ErrorKind::TimedOut.into()))?
+            .map_err(ConnectError::Tls)?;
+        let (_, tls) = stream.get_mut();
+        if tls.alpn_protocol() != Some(ALPN) {
+            return Err(ConnectError::Alpn);
+        }
+        tls.set_buffer_limit(Some(TLS_BUFFER));
+        let (driver, handshake) = tcpmux_proto::device(stream, Settings::default());
+        let driver = self.tasks.spawn(driver);
+        match handshake.greet(self.hello(), HELLO_LIMIT).await {
+            Ok(greeted) => Ok(greeted),
+            Err(GreetError::Refused(refused)) => Err(ConnectError::Refused(refused)),
+            Err(error) => {
+                // In TLS 1.3 a server that does not like our certificate says so after the handshake.
+                let ended: Option<Ended> =
+                    timeout(LAST_WORDS, driver).await.ok().and_then(Result::ok).flatten();
+                let detail = ended.and_then(|ended| ended.detail).map_or(String::new(), |d| format!(": {d}"));
+                Err(ConnectError::Greet { error, detail })
+            }
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            agent_version: env!("CARGO_PKG_VERSION").into(),
+            boot_id: self.boot_id.clone(),
+            slot: 0,
+            features: vec![],
+            claim_digest: None,
+            services: self.services.offers(),
+        }
+    }
+}
+
+fn explain(refused: &Refused) -> &'static str {
+    match refused.reason {
+        RefusedReason::Busy => "the cloud has no room just now",
+        RefusedReason::Draining => "this node of the cloud is going away",
+        RefusedReason::Unavailable => "something that the cloud needs is away",
+        RefusedReason::NotAdmitted => {
+            "the cloud does not admit this certificate (revoked, removed or replaced); \
+             if it should, enrol anew: tcpmux-client enroll"
+        }
+        RefusedReason::CloneSuspected => {
+            "two machines use this certificate in turns; enrol each with its own passcode"
+        }
+        RefusedReason::BadHello => "the cloud cannot serve this daemon; update it",
+        RefusedReason::Other => "the cloud refuses the session",
+    }
+}
+
+const INTERCEPTED: &str =
+    ". Either this is another cloud, or something on the way opens TLS and must exempt this server";
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+const HELLO_LIMIT: Duration = Duration::from_secs(10);
+const LAST_WORDS: Duration = Duration::from_millis(500);
+const TLS_BUFFER: usize = 32 * 1024;

@@ -1,0 +1,156 @@
+//! One session with the cloud, from its welcome to its end.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use model::{DisconnectCause, Fingerprint};
+use runtime::Tasks;
+use tcpmux_proto::{CloudMessage, DeviceControl, DeviceMessage, Goodbye, Greeted, Incoming, SessionHandle};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Services, serve::serve};
+
+/// A session that is served by its own tasks.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) handle: SessionHandle,
+    /// The certificate that it was made with.
+    pub(crate) certificate: Fingerprint,
+    news: oneshot::Receiver<Leave>,
+    retired: CancellationToken,
+}
+
+/// Why another session is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// The session is over.
+    Ended(DisconnectCause),
+    /// The node goes away; connect elsewhere after this delay. Live streams go on.
+    Drain(Duration),
+}
+
+impl Session {
+    /// Begins to serve.
+    pub(crate) fn start(
+        greeted: Greeted,
+        certificate: Fingerprint,
+        services: Arc<Services>,
+        tasks: &Tasks,
+    ) -> Self {
+        let Greeted { handle, incoming, control, .. } = greeted;
+        let (sender, news) = oneshot::channel();
+        let retired = CancellationToken::new();
+        let served = Served { handle: handle.clone(), news: Some(sender), retired: retired.clone() };
+        tasks.spawn(served.run(incoming, control, services, tasks.clone()));
+        Self { handle, certificate, news, retired }
+    }
+
+    /// Waits for a reason to connect anew. To be asked once.
+    pub(crate) async fn leave(&mut self) -> Leave {
+        (&mut self.news).await.unwrap_or(Leave::Ended(DisconnectCause::Lost))
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        is_over(&self.handle)
+    }
+
+    /// Another session took over: live streams finish, then this one ends.
+    pub(crate) fn retire(&self) {
+        self.retired.cancel();
+    }
+}
+
+/// Whether a session has ended.
+pub(crate) fn is_over(handle: &SessionHandle) -> bool {
+    handle.closed().now_or_never().is_some()
+}
+
+struct Served {
+    handle: SessionHandle,
+    news: Option<oneshot::Sender<Leave>>,
+    retired: CancellationToken,
+}
+
+impl Served {
+    async fn run(
+        mut self,
+        incoming: Incoming,
+        mut control: DeviceControl,
+        services: Arc<Services>,
+        tasks: Tasks,
+    ) {
+        let process_ends = tasks.draining();
+        let serving = tasks.spawn(serve(incoming, services, tasks.clone()));
+        // Once set, no new streams come; the session ends when the live ones have, or at this moment.
+        let mut finish_by: Option<Instant> = None;
+        let cause = loop {
+            tokio::select! {
+                cause = self.handle.closed() => break cause,
+                message = control.receive() => match message {
+                    Ok(CloudMessage::Drain(drain)) => {
+                        self.tell(Leave::Drain(drain.delay));
+                        finish_by = Some(self.finish_within(drain.deadline.min(LONGEST_FINISH)));
+                    }
+                    Ok(CloudMessage::Replaced(_)) => {
+                        self.tell(Leave::Ended(DisconnectCause::Replaced));
+                        finish_by = Some(self.finish_within(FINISH));
+                    }
+                    Ok(CloudMessage::Goodbye(goodbye)) => break goodbye.cause,
+                    Ok(CloudMessage::Ping(ping)) => drop(control.send(&DeviceMessage::Pong(ping)).await),
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::debug!(%error, "the control stream failed");
+                        break self.cause_soon().await;
+                    }
+                },
+                () = self.retired.cancelled(), if finish_by.is_none() => {
+                    finish_by = Some(self.finish_within(FINISH));
+                }
+                () = process_ends.cancelled(), if finish_by.is_none() => {
+                    finish_by = Some(self.finish_within(FINISH));
+                }
+                () = finished(&self.handle, finish_by), if finish_by.is_some() => {
+                    let goodbye = DeviceMessage::Goodbye(Goodbye { cause: DisconnectCause::Closed });
+                    drop(timeout(GOODBYE, control.send(&goodbye)).await);
+                    break DisconnectCause::Closed;
+                }
+            }
+        };
+        self.handle.close(cause);
+        self.tell(Leave::Ended(cause));
+        serving.abort();
+    }
+
+    fn finish_within(&self, limit: Duration) -> Instant {
+        self.handle.drain();
+        Instant::now() + limit
+    }
+
+    /// The control stream ends together with the session, whose cause says more.
+    async fn cause_soon(&self) -> DisconnectCause {
+        timeout(GOODBYE, self.handle.closed()).await.unwrap_or(DisconnectCause::Protocol)
+    }
+
+    fn tell(&mut self, leave: Leave) {
+        if let Some(news) = self.news.take() {
+            // Nobody listens once another session took over.
+            drop(news.send(leave));
+        }
+    }
+}
+
+async fn finished(handle: &SessionHandle, by: Option<Instant>) {
+    match by {
+        Some(by) => drop(timeout_at(by, handle.idle()).await),
+        None => std::future::pending().await,
+    }
+}
+
+const LONGEST_FINISH: Duration = Duration::from_secs(3600);
+const FINISH: Duration = Duration::from_secs(30);
+const GOODBYE: Duration = Duration::from_secs(2);
