@@ -1,1 +1,37 @@
-//! tests
+//! The whole system, seen from outside: real processes, real sockets, real TLS.
+//!
+//! A [`Cloud`] is a `tcpmux up` process on a data directory of its own, a [`Device`] is a
+//! `tcpmux-client` process with services of the test behind it. Everything ends when its value is
+//! dropped; nothing here knows how the rooms are built inside, only what the contract says.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a harness that fails is a failing test")]
+
+mod binaries;
+mod cloud;
+mod command;
+mod device;
+mod door;
+mod eventually;
+mod namespace;
+mod nginx;
+mod process;
+mod provider;
+mod service;
+mod signer;
+mod tls;
+mod web;
+
+pub use binaries::{client_program, cloud_program, workspace};
+pub use cloud::{Cloud, CloudPlan};
+pub use command::{Finished, run, run_ok};
+pub use device::{Device, EnrolledDevice};
+pub use door::{Answer, Call, Door};
+pub use eventually::{eventually, eventually_within};
+pub use namespace::Namespace;
+pub use nginx::Nginx;
+pub use process::Process;
+pub use provider::Provider;
+pub use service::{Conversation, Service};
+pub use signer::{Signer, base64url, now};
+pub use tls::{Identity, TlsClient};
+pub use web::web;

@@ -1,0 +1,163 @@
+//! A device: a real `tcpmux-client` process, enrolled with a real passcode.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use crate::{Cloud, Finished, Identity, Namespace, Process, binaries, cloud::clean_environment, run, run_ok};
+
+/// A device that runs until it is dropped.
+#[derive(Debug)]
+pub struct Device {
+    state: EnrolledDevice,
+    services: Vec<(String, String)>,
+    process: Process,
+    earlier_logs: String,
+}
+
+/// A device that has its certificate and does not run.
+#[derive(Debug)]
+pub struct EnrolledDevice {
+    id: String,
+    directory: TempDir,
+}
+
+impl Device {
+    /// Enrols a device, runs it with these services, and waits until it is online.
+    pub async fn enrol_and_run(cloud: &Cloud, id: &str, services: &[(&str, String)]) -> Self {
+        let device = EnrolledDevice::enrol(cloud, id).await.run(services);
+        cloud.until_online(id, true, Duration::from_secs(20)).await;
+        device
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.state.id
+    }
+
+    /// Its state directory.
+    pub fn state(&self) -> PathBuf {
+        self.state.state()
+    }
+
+    /// Its certificate and key, as a thief would have them.
+    pub fn identity(&self) -> Identity {
+        self.state.identity()
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// All that it has said since its first start.
+    pub fn log(&self) -> String {
+        format!("{}{}", self.earlier_logs, self.process.log())
+    }
+
+    /// Ends the process without warning; the device keeps its state.
+    pub fn kill(&mut self) {
+        self.process.kill();
+        self.earlier_logs += &self.process.log();
+    }
+
+    /// Starts it again after [`Device::kill`].
+    pub fn start_again(&mut self) {
+        let command = run_command(&self.state, &self.services, Command::new(binaries::client_program()));
+        self.process = Process::start(&self.state.id, command);
+    }
+
+    /// Stops it for good; the state is left.
+    pub fn stop(self) -> EnrolledDevice {
+        drop(self.process);
+        self.state
+    }
+}
+
+impl EnrolledDevice {
+    /// Enrols with the daemon's own command and a passcode for this device.
+    pub async fn enrol(cloud: &Cloud, id: &str) -> Self {
+        let text = cloud.enrolment_string(id).await;
+        Self::enrol_with(&text, id).await
+    }
+
+    /// Enrols with this enrolment string.
+    pub async fn enrol_with(text: &str, id: &str) -> Self {
+        let directory = TempDir::new().unwrap();
+        let state = directory.path().join("state");
+        run_ok(binaries::client_program(), enrol_words(&state), text.as_bytes()).await;
+        Self { id: id.to_owned(), directory }
+    }
+
+    /// Tries to enrol with this enrolment string into this directory.
+    pub async fn try_enrol(text: &str, state: &Path) -> Finished {
+        run(binaries::client_program(), enrol_words(state), text.as_bytes()).await
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its state directory.
+    pub fn state(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    /// The file of its certificate.
+    pub fn certificate(&self) -> PathBuf {
+        self.state().join(CERTIFICATE)
+    }
+
+    /// The file of its key.
+    pub fn key(&self) -> PathBuf {
+        self.state().join(KEY)
+    }
+
+    /// Its certificate and key.
+    pub fn identity(&self) -> Identity {
+        Identity::read(&self.certificate(), &self.key())
+    }
+
+    /// Runs it with these services; it is not online at once.
+    pub fn run(self, services: &[(&str, String)]) -> Device {
+        self.run_as(services, Command::new(binaries::client_program()))
+    }
+
+    /// Runs it in a network of its own.
+    pub fn run_inside(self, namespace: &Namespace, services: &[(&str, String)]) -> Device {
+        self.run_as(services, namespace.command(binaries::client_program()))
+    }
+
+    fn run_as(self, services: &[(&str, String)], program: Command) -> Device {
+        let services: Vec<_> = services.iter().map(|(name, url)| ((*name).to_owned(), url.clone())).collect();
+        let process = Process::start(&self.id, run_command(&self, &services, program));
+        Device { state: self, services, process, earlier_logs: String::new() }
+    }
+}
+
+/// An address of loopback that nothing listens on at this moment.
+pub(crate) fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn enrol_words(state: &Path) -> Vec<String> {
+    ["enroll", "-", "--state", &state.display().to_string()].map(str::to_owned).into()
+}
+
+fn run_command(device: &EnrolledDevice, services: &[(String, String)], mut command: Command) -> Command {
+    command.args(["run", "--no-local-api", "--state"]).arg(device.state());
+    for (name, url) in services {
+        command.arg("--service").arg(format!("{name}={url}"));
+    }
+    clean_environment(&mut command);
+    command
+}
+
+const CERTIFICATE: &str = "current/certificate.pem";
+const KEY: &str = "current/key.pem";
