@@ -64,18 +64,25 @@ impl Failures {
 #[derive(Debug)]
 pub(crate) struct Meter<K> {
     allowance: Allowance,
+    table: Mutex<Table<K>>,
+}
+
+#[derive(Debug)]
+struct Table<K> {
     /// When the key's allowance is whole again. Bounded by [`KEYS_KEPT`].
-    whole_at: Mutex<HashMap<K, Instant>>,
+    whole_at: HashMap<K, Instant>,
+    /// When the table was last cleared of whole allowances: a full table is not searched for every failure.
+    swept_at: Option<Instant>,
 }
 
 impl<K: Eq + Hash> Meter<K> {
     fn new(allowance: Allowance) -> Self {
-        Self { allowance, whole_at: Mutex::new(HashMap::new()) }
+        Self { allowance, table: Mutex::new(Table { whole_at: HashMap::new(), swept_at: None }) }
     }
 
     /// How long to wait until one more is allowed; `None` if it is now.
     pub(crate) fn wait(&self, key: &K, now: Instant) -> Option<Duration> {
-        let whole_at = *self.lock().get(key)?;
+        let whole_at = *self.lock().whole_at.get(key)?;
         let used = whole_at.saturating_duration_since(now) + self.allowance.refill;
         let over = used.checked_sub(self.allowance.refill * self.allowance.burst)?;
         (over > Duration::ZERO).then_some(over)
@@ -83,26 +90,38 @@ impl<K: Eq + Hash> Meter<K> {
 
     /// Counts one.
     pub(crate) fn count(&self, key: K, now: Instant) {
-        let mut whole_at = self.lock();
-        if whole_at.len() >= KEYS_KEPT && !whole_at.contains_key(&key) {
-            whole_at.retain(|_, moment| *moment > now);
-            if whole_at.len() >= KEYS_KEPT {
-                // So many fail that some go uncounted; what they may cost is bounded elsewhere.
-                return;
-            }
+        let mut table = self.lock();
+        if !table.whole_at.contains_key(&key) && !table.has_room(now) {
+            // So many fail that some go uncounted; what they may cost is bounded elsewhere.
+            return;
         }
-        let moment = whole_at.entry(key).or_insert(now);
+        let moment = table.whole_at.entry(key).or_insert(now);
         // Failing on while over the limit does not lengthen the wait without end.
         let most = now + self.allowance.refill * self.allowance.burst;
         *moment = ((*moment).max(now) + self.allowance.refill).min(most);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<K, Instant>> {
-        self.whole_at.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Table<K>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Eq + Hash> Table<K> {
+    fn has_room(&mut self, now: Instant) -> bool {
+        if self.whole_at.len() < KEYS_KEPT {
+            return true;
+        }
+        if self.swept_at.is_some_and(|at| now.saturating_duration_since(at) < SWEEP) {
+            return false;
+        }
+        self.swept_at = Some(now);
+        self.whole_at.retain(|_, moment| *moment > now);
+        self.whole_at.len() < KEYS_KEPT
     }
 }
 
 const KEYS_KEPT: usize = 65_536;
+const SWEEP: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -142,9 +161,9 @@ mod tests {
         for key in 0..100_000 {
             meter.count(key, start);
         }
-        assert_eq!(meter.lock().len(), KEYS_KEPT);
+        assert_eq!(meter.lock().whole_at.len(), KEYS_KEPT);
         meter.count(200_000, start + Duration::from_secs(60));
-        assert_eq!(meter.lock().len(), 1);
+        assert_eq!(meter.lock().whole_at.len(), 1);
     }
 
     #[test]
