@@ -9,7 +9,7 @@ use model::{Fingerprint, Serial, Timestamp};
 
 use crate::{
     Authority, CaCertificate, CaCertificateError, Certificate, DeploymentDomain, FileKeysError, KeyName,
-    PrepareError, PrivateKey, PrivateKeyError, Profile, SignError,
+    KeyStore, KeyStoreError, PrepareError, PrivateKey, PrivateKeyError, Profile, SignError,
     authority::{prepare, sign, verify},
     ca_certificate::Issuer,
     file_keys::{at, create_directory, sync_directory, write_key, write_whole},
@@ -42,6 +42,12 @@ pub enum HierarchyError {
         /// What is wrong.
         reason: String,
     },
+    /// The key store holds another key than the certificate names.
+    #[error("the {name} key is not the one in the {name} certificate; restore both from the same backup", name = .0.as_str())]
+    OtherKey(KeyName),
+    /// The key store does not have a key.
+    #[error(transparent)]
+    KeyStore(#[from] KeyStoreError),
     /// A key could not be made.
     #[error(transparent)]
     Key(#[from] PrivateKeyError),
@@ -77,6 +83,18 @@ impl Hierarchy {
         fs::rename(&beside, dir).map_err(at(dir))?;
         sync_directory(dir.parent().unwrap_or(Path::new(".")))?;
         Self::load(dir)
+    }
+
+    /// Whether a key store holds the issuing keys of this very hierarchy: an error names the certificate
+    /// whose key is another one, as after a backup that was restored in part.
+    pub fn check_keys(&self, keys: &dyn KeyStore) -> Result<(), HierarchyError> {
+        for authority in [&self.devices, &self.services] {
+            let name = authority.key();
+            if keys.public_key(name)? != *authority.certificate().public_key() {
+                return Err(HierarchyError::OtherKey(name));
+            }
+        }
+        Ok(())
     }
 
     /// Reads the hierarchy in `dir`. Touches no key.

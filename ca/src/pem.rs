@@ -1,6 +1,7 @@
 //! Textual encodings (RFC 7468), strictly.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use model::Secret;
 
 /// Label of a certificate.
 pub const CERTIFICATE: &str = "CERTIFICATE";
@@ -29,9 +30,12 @@ pub enum PemError {
 
 /// Writes one block with lines of 64 characters and a final newline.
 pub fn encode(label: &str, der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let mut out = format!("-----BEGIN {label}-----\n");
-    let mut rest = text.as_str();
+    // What is left in memory after a private key passed here is wiped; the size is reserved, so that
+    // growing leaves no copy behind.
+    let text = Secret::new(STANDARD.encode(der));
+    let mut out = String::with_capacity(text.expose().len() * 66 / 64 + 2 * label.len() + 40);
+    out.push_str(&format!("-----BEGIN {label}-----\n"));
+    let mut rest = text.expose().as_str();
     while !rest.is_empty() {
         let (line, tail) = rest.split_at(rest.len().min(64));
         out.push_str(line);
@@ -53,8 +57,10 @@ pub fn decode_all(label: &str, text: &str) -> Result<Vec<Vec<u8>>, PemError> {
     while !rest.is_empty() {
         let body = rest.strip_prefix(&begin).ok_or(PemError::Label)?;
         let (body, tail) = body.split_once(&end).ok_or(PemError::Label)?;
-        let packed: String = body.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-        blocks.push(STANDARD.decode(packed).map_err(|_| PemError::Base64)?);
+        let mut packed = Vec::with_capacity(body.len());
+        packed.extend(body.bytes().filter(|octet| !octet.is_ascii_whitespace()));
+        let packed = Secret::new(packed);
+        blocks.push(STANDARD.decode(packed.expose()).map_err(|_| PemError::Base64)?);
         if blocks.len() > 64 {
             return Err(PemError::TooLarge);
         }

@@ -145,6 +145,14 @@ fn a_file_that_is_no_key_is_refused_and_not_printed() {
 }
 
 #[test]
+fn keys_of_another_hierarchy_are_noticed_at_start() {
+    let (house, other) = (House::new(), House::new());
+    house.hierarchy.check_keys(&house.keys).unwrap();
+    let error = house.hierarchy.check_keys(&other.keys).unwrap_err();
+    assert!(matches!(error, HierarchyError::OtherKey(_)) && error.to_string().contains("backup"), "{error}");
+}
+
+#[test]
 fn no_key_is_printed_by_a_debug_line() {
     let house = House::new();
     let pem = fs::read_to_string(house.path().join("devices.key")).unwrap();
