@@ -143,8 +143,11 @@ impl DeviceHandshake {
             opened.map_err(|_| GreetError::Lost(shared.look().cause.unwrap_or(DisconnectCause::Lost)))?;
         let mut control: DeviceControl = Control::new(Pipe::new(Arc::clone(&shared), id, Bytes::new()));
         let answer = async {
-            control.send(&DeviceMessage::Hello(hello.clone())).await?;
-            control.receive().await
+            match control.send(&DeviceMessage::Hello(hello.clone())).await {
+                // A cloud that refuses and hangs up at once is quicker than this: its answer is there to read.
+                Ok(()) | Err(ControlError::Stream(_)) => control.receive().await,
+                Err(error) => Err(error),
+            }
         };
         match timeout(within, answer).await.map_err(|_| GreetError::TimedOut)? {
             Ok(CloudMessage::Welcome(welcome)) => {
