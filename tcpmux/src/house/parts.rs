@@ -87,6 +87,7 @@ impl Parts {
         let hierarchy =
             Hierarchy::create(&ca_directory, &fresh_domain, clock.now(), serials).map_err(failed)?;
         let keys = Arc::new(FileKeys::open(&ca_directory).map_err(failed)?);
+        hierarchy.check_keys(&*keys).map_err(failed)?;
         let store = Store::open(&data.path().join("tcpmux.db")).await.map_err(failed)?;
         let epoch = store.next_epoch().await.map_err(failed)?;
         let registry = Registry::in_process(node, epoch);
