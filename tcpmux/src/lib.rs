@@ -5,7 +5,7 @@
 pub mod cli;
 pub mod config;
 pub mod data;
-// mod demo;
+mod demo;
 pub mod exit;
 pub mod house;
 

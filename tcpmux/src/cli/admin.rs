@@ -35,7 +35,7 @@ pub struct AdminArgs {
 
 /// A caller of the admin door who holds its key.
 #[derive(Debug)]
-pub struct AdminClient {
+pub(super) struct AdminClient {
     base: String,
     key: Secret<String>,
     client: HttpClient,
@@ -46,7 +46,7 @@ impl AdminClient {
     ///
     /// # Errors
     /// Says which file is missing or which flag to give.
-    pub fn new(args: &AdminArgs) -> Result<Self, Failure> {
+    pub(super) fn new(args: &AdminArgs) -> Result<Self, Failure> {
         let wrong = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error);
         if let (Some(base), Some(ca), Some(key_file)) = (&args.admin, &args.ca, &args.key_file) {
             let key = data::read_secret(key_file).map_err(|error| wrong(&error))?;
@@ -74,7 +74,7 @@ impl AdminClient {
     }
 
     /// The door's address.
-    pub fn base(&self) -> &str {
+    pub(super) fn base(&self) -> &str {
         &self.base
     }
 
@@ -82,7 +82,12 @@ impl AdminClient {
     ///
     /// # Errors
     /// With the exit code that the status stands for, and the door's own words.
-    pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Failure> {
+    pub(super) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, Failure> {
         let (status, answer) = self.call_raw(method, path, body).await?;
         let value: Value = serde_json::from_slice(&answer)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&answer).into_owned()));
@@ -96,7 +101,7 @@ impl AdminClient {
     ///
     /// # Errors
     /// If there is no answer.
-    pub async fn call_raw(
+    pub(super) async fn call_raw(
         &self,
         method: Method,
         path: &str,

@@ -10,7 +10,7 @@ use crate::{
 ///
 /// # Errors
 /// Exit 78, naming the key, where its value came from, and the remedy.
-pub fn configuration(args: &UpArgs) -> Result<Config, Failure> {
+pub(super) fn configuration(args: &UpArgs) -> Result<Config, Failure> {
     layers(args).and_then(|layers| layers.build()).map_err(|error| Failure::new(Exit::Configuration, error))
 }
 

@@ -298,10 +298,7 @@ pub struct ConnectArgs {
 pub async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Up(args) => up::up(*args).await,
-        Command::Demo(args) => {
-            drop(args);
-            Ok(())
-        }
+        Command::Demo(args) => crate::demo::run(args).await,
         Command::Status { admin, output } => status::status(&admin, output).await,
         Command::Device(command) => listings::device(command).await,
         Command::Passcode(command) => listings::passcode(command).await,

@@ -41,7 +41,8 @@ pub(super) async fn walk(stage: &Stage, to_the_end: bool) -> anyhow::Result<()> 
     let answer = stage.user(Method::POST, "/d/gate-02/web/api/echo", Some(&token), upload.clone()).await;
     // The small client reads 256 KiB at most; a megabyte is answered in full, or not at all.
     ensure!(answer.is_err(), "an answer over the client's bound was accepted");
-    let answer = stage.user(Method::POST, "/d/gate-02/web/api/echo", Some(&token), upload[..200_000].to_vec()).await?;
+    let answer =
+        stage.user(Method::POST, "/d/gate-02/web/api/echo", Some(&token), upload[..200_000].to_vec()).await?;
     ensure!(answer.body() == &upload[..200_000], "the body came back changed");
     step("upload", "POST of 200 kB: came back byte for byte".into());
 
@@ -56,7 +57,10 @@ pub(super) async fn walk(stage: &Stage, to_the_end: bool) -> anyhow::Result<()> 
 
     if to_the_end {
         let (tunnels, milliseconds) = revoke(stage, &token).await?;
-        step("revocation", format!("gate-02 revoked: {tunnels} tunnel closed in {milliseconds} ms, then 503"));
+        step(
+            "revocation",
+            format!("gate-02 revoked: {tunnels} tunnel closed in {milliseconds} ms, then 503"),
+        );
     }
     stage.ok("self-check", &format!("{steps}/{steps} in {:.1} s", start.elapsed().as_secs_f64()));
     Ok(())

@@ -14,7 +14,7 @@ use crate::{
 ///
 /// # Errors
 /// Exit 1 if a step of the self-check fails.
-pub async fn run(args: DemoArgs) -> Result<(), Failure> {
+pub(crate) async fn run(args: DemoArgs) -> Result<(), Failure> {
     let temporary;
     let data = match (&args.data, args.once) {
         (Some(data), _) => data.clone(),

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 /// A provider that runs.
 #[derive(Debug, Clone)]
-pub struct Provider(Arc<Inner>);
+pub(super) struct Provider(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -30,7 +30,7 @@ impl Provider {
     ///
     /// # Errors
     /// If there is no port or no key.
-    pub async fn start(clock: Clock, tasks: &Tasks) -> anyhow::Result<Self> {
+    pub(super) async fn start(clock: Clock, tasks: &Tasks) -> anyhow::Result<Self> {
         let listener = listen::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
         let issuer = format!("http://{}", listener.local_addr()?);
         let provider = Self(Arc::new(Inner { issuer, key: SigningKey::generate()?, clock }));
@@ -43,8 +43,8 @@ impl Provider {
         tasks.spawn(async move {
             listen::accept(listener, &accepting, |socket, _| {
                 let service = TowerToHyperService::new(router.clone());
-                let connection =
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(socket), service);
                 accepting.spawn(connection);
             })
             .await;
@@ -53,7 +53,7 @@ impl Provider {
     }
 
     /// The issuer's address, also where its tokens are fetched.
-    pub fn issuer(&self) -> &str {
+    pub(super) fn issuer(&self) -> &str {
         &self.0.issuer
     }
 
@@ -61,7 +61,7 @@ impl Provider {
     ///
     /// # Errors
     /// If the key cannot sign.
-    pub fn token(&self, user: &str) -> anyhow::Result<String> {
+    pub(super) fn token(&self, user: &str) -> anyhow::Result<String> {
         let now = self.0.clock.now().secs();
         let body = json!({
             "iss": self.0.issuer,
@@ -99,4 +99,4 @@ async fn token(State(provider): State<Provider>, Path(user): Path<String>) -> Re
 }
 
 /// The audience of the demo's tokens.
-pub const AUDIENCE: &str = "tcpmux";
+pub(super) const AUDIENCE: &str = "tcpmux";

@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::Message;
 ///
 /// # Errors
 /// If there is no port.
-pub async fn web(name: &'static str, tasks: &Tasks) -> anyhow::Result<SocketAddr> {
+pub(super) async fn web(name: &'static str, tasks: &Tasks) -> anyhow::Result<SocketAddr> {
     let router = Router::new()
         .route("/", get(page))
         .route("/api/status", get(status))
@@ -48,7 +48,7 @@ pub async fn web(name: &'static str, tasks: &Tasks) -> anyhow::Result<SocketAddr
 ///
 /// # Errors
 /// If there is no port.
-pub async fn websocket_echo(tasks: &Tasks) -> anyhow::Result<SocketAddr> {
+pub(super) async fn websocket_echo(tasks: &Tasks) -> anyhow::Result<SocketAddr> {
     let listener = listen::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let address = listener.local_addr()?;
     let accepting = tasks.clone();
@@ -74,7 +74,7 @@ pub async fn websocket_echo(tasks: &Tasks) -> anyhow::Result<SocketAddr> {
 ///
 /// # Errors
 /// If there is no port.
-pub async fn greeting_echo(tasks: &Tasks) -> anyhow::Result<SocketAddr> {
+pub(super) async fn greeting_echo(tasks: &Tasks) -> anyhow::Result<SocketAddr> {
     let listener = listen::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let address = listener.local_addr()?;
     let accepting = tasks.clone();
@@ -93,7 +93,10 @@ pub async fn greeting_echo(tasks: &Tasks) -> anyhow::Result<SocketAddr> {
 }
 
 async fn page(State(name): State<&'static str>) -> ([(header::HeaderName, &'static str); 1], String) {
-    ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], format!("<!doctype html><title>{name}</title><h1>{name}</h1>\n"))
+    (
+        [(header::CONTENT_TYPE, "text/html; charset=utf-8")],
+        format!("<!doctype html><title>{name}</title><h1>{name}</h1>\n"),
+    )
 }
 
 async fn status(State(name): State<&'static str>) -> Json<Value> {
@@ -120,9 +123,11 @@ async fn clock() -> Response<Body> {
         Some((Ok::<_, Infallible>(format!("id: {count}\ndata: tick {count}\n\n")), count + 1))
     });
     let mut response = Response::new(Body::from_stream(ticks));
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/event-stream"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/event-stream"));
     response
 }
 
 /// What [`greeting_echo`] says first.
-pub const GREETING: &str = "hello from the device\n";
+pub(super) const GREETING: &str = "hello from the device\n";

@@ -13,7 +13,10 @@ use http_body_util::Full;
 use model::{DeviceId, Secret};
 use runtime::{Clock, Tasks, http::HttpClient};
 use serde_json::{Value, json};
-use tcpmux_client::{Daemon, DaemonConfig, EnrollRequest, EnrolmentString, Proxies, StateDirectory, TrustedTime};
+use tcpmux_client::{
+    Daemon, DaemonConfig, EnrollRequest, EnrolmentString, Proxies, ServiceSpec, Services, StateDirectory,
+    TrustedTime, build_time,
+};
 
 use super::{
     provider::{self, Provider},
@@ -27,7 +30,7 @@ use crate::{
 };
 
 /// Everything that the demo runs.
-pub struct Stage {
+pub(super) struct Stage {
     pub(super) house: House,
     pub(super) provider: Provider,
     pub(super) client: HttpClient,
@@ -49,17 +52,11 @@ impl Stage {
             .with_text(&settings(&provider).await, "the demo's settings")
             .and_then(|layers| layers.build())
             .map_err(anyhow::Error::msg)?;
-        let house = House::build(config, data, clock).await.map_err(|failure| anyhow::anyhow!("{failure}"))?;
+        let house =
+            House::build(config, data, clock).await.map_err(|failure| anyhow::anyhow!("{failure}"))?;
         let client = admin_client(&path.join(data::ROOT)).map_err(|failure| anyhow::anyhow!("{failure}"))?;
-        let mut stage = Self {
-            house,
-            provider,
-            client,
-            data: path.to_owned(),
-            admin_key,
-            tasks,
-            daemons: vec![],
-        };
+        let mut stage =
+            Self { house, provider, client, data: path.to_owned(), admin_key, tasks, daemons: vec![] };
         stage.ok("CA", &stage.house.root_fingerprint());
         stage.ok("cloud", &stage.user_url());
         stage.ok("sign-in", stage.provider.issuer());
@@ -139,24 +136,32 @@ impl Stage {
         let ca = self.data.join(data::ROOT).display().to_string();
         let (data, cloud) = (self.data.display().to_string(), self.user_url());
         let (devices, issuer) = (self.device_url(), self.provider.issuer());
-        let admin = format!(
-            "https://localhost:{}",
-            self.house.listening().admin.map_or(0, |address| address.port())
-        );
+        let admin =
+            format!("https://localhost:{}", self.house.listening().admin.map_or(0, |address| address.port()));
         vec![
             String::new(),
             "Try next, in another terminal in this directory:".into(),
             String::new(),
             "# alice signs in, gets a token for the devices, and calls one".into(),
             format!("ID=$(curl -s {issuer}/token/alice)"),
-            format!("TOKEN=$(curl -s --cacert {ca} -X POST -H \"Authorization: Bearer $ID\" {cloud}/v1/token | sed 's/.*\"token\":\"\\([^\"]*\\)\".*/\\1/')"),
+            format!(
+                "TOKEN=$(curl -s --cacert {ca} -X POST -H \"Authorization: Bearer $ID\" {cloud}/v1/token | sed 's/.*\"token\":\"\\([^\"]*\\)\".*/\\1/')"
+            ),
             format!("curl --cacert {ca} -H \"Authorization: Bearer $TOKEN\" {cloud}/d/cam-01/web/api/status"),
-            format!("curl --cacert {ca} -H \"Authorization: Bearer $TOKEN\" -d hello {cloud}/d/gate-02/web/api/echo"),
-            format!("curl --cacert {ca} -H \"Authorization: Bearer $TOKEN\" -N --max-time 3 {cloud}/d/cam-01/web/api/clock"),
+            format!(
+                "curl --cacert {ca} -H \"Authorization: Bearer $TOKEN\" -d hello {cloud}/d/gate-02/web/api/echo"
+            ),
+            format!(
+                "curl --cacert {ca} -H \"Authorization: Bearer $TOKEN\" -N --max-time 3 {cloud}/d/cam-01/web/api/clock"
+            ),
             String::new(),
             "# the operator: a passcode for a new device, the list of devices".into(),
-            format!("curl --cacert {ca} -H \"Authorization: PROV-ADMIN $(cat {data}/admin.key)\" {admin}/admin/api/otp"),
-            format!("curl --cacert {ca} -H \"Authorization: PROV-ADMIN $(cat {data}/admin.key)\" {admin}/admin/api/devices"),
+            format!(
+                "curl --cacert {ca} -H \"Authorization: PROV-ADMIN $(cat {data}/admin.key)\" {admin}/admin/api/otp"
+            ),
+            format!(
+                "curl --cacert {ca} -H \"Authorization: PROV-ADMIN $(cat {data}/admin.key)\" {admin}/admin/api/devices"
+            ),
             format!("curl --cacert {ca} {devices}/.well-known/est/cacerts"),
             String::new(),
             "Stop with Ctrl-C.".into(),
@@ -166,7 +171,7 @@ impl Stage {
     /// Ends everything.
     pub(super) async fn leave(self) {
         for daemon in self.daemons {
-            daemon.stop().await;
+            daemon.stop(Duration::from_secs(1)).await;
         }
         self.house.drain().await;
         self.tasks.end();
@@ -202,7 +207,7 @@ impl Stage {
             if state.exists() {
                 std::fs::remove_dir_all(&state)?;
             }
-            let state = StateDirectory::create(&state)?;
+            let state = StateDirectory::at(state);
             let request = EnrollRequest {
                 server: enrolment.server,
                 ca: enrolment.ca,
@@ -212,9 +217,10 @@ impl Stage {
                 state: state.clone(),
                 proxies: Proxies::none(),
             };
-            let time = TrustedTime::system();
+            let time = TrustedTime::new(Clock::system(), build_time());
             tcpmux_client::enroll(&request, &time).await?;
-            let config = DaemonConfig::for_services(&state, services.iter().map(|(name, url)| (*name, url.as_str())))?;
+            let specs: Vec<ServiceSpec> = services.iter().map(|(name, to)| exposed(name, to)).collect();
+            let config = DaemonConfig::new(state, Services::new(&specs, false, None)?);
             self.daemons.push(Daemon::start(config, Clock::system(), Tasks::new()).await?);
             self.until_online(device, true).await?;
             let names: Vec<&str> = services.iter().map(|(name, _)| *name).collect();
@@ -226,6 +232,10 @@ impl Stage {
     pub(super) fn ok(&self, what: &str, said: &str) {
         say(format!("  ok  {what:<12} {said}"));
     }
+}
+
+fn exposed(name: &str, to: &str) -> ServiceSpec {
+    ServiceSpec { name: name.into(), to: to.into(), viewer_websocket: false, certificate: None }
 }
 
 /// The cloud's settings: loopback, the usual ports where they are free, the demo's provider.

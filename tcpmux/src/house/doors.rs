@@ -77,7 +77,7 @@ impl Sockets {
 }
 
 /// Serves every door; tells every route that is mounted.
-pub(super) async fn open(
+pub(super) fn open(
     sockets: Sockets,
     config: &Config,
     parts: &Parts,
@@ -97,7 +97,9 @@ pub(super) async fn open(
         inventory.extend(Proxy::routes().into_iter().map(|spec| ("user", spec)));
         for (listener, port) in sockets.published.into_iter().zip(&config.publish) {
             let (proxy, port) = (Arc::clone(proxy), Parts::publish_config(port));
-            tasks.spawn(async move { proxy.publish(listener, port).await });
+            tasks.spawn(async move {
+                proxy.publish(listener, port).await;
+            });
         }
     }
     if let Some(listener) = sockets.user {

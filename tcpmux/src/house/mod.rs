@@ -39,7 +39,7 @@ impl House {
         let sockets = doors::Sockets::bind(&config).await.map_err(failed)?;
         let listening = sockets.listening(&config);
         let parts = Parts::start(&config, &data, &listening, admin_key, clock.clone(), tasks.clone()).await?;
-        let inventory = doors::open(sockets, &config, &parts, clock, &tasks).await?;
+        let inventory = doors::open(sockets, &config, &parts, clock, &tasks)?;
         data.announce(&listening).map_err(failed)?;
         tracing::info!(user = ?listening.user, device = ?listening.device, admin = ?listening.admin, "doors are open");
         Ok(Self { config, data, listening, parts, inventory, is_new, tasks })
