@@ -250,6 +250,16 @@ impl Est {
         self
     }
 
+    pub fn to(mut self, operation: &'static str) -> Self {
+        self.operation = operation;
+        self
+    }
+
+    pub fn showing_nothing(mut self) -> Self {
+        self.certificates.clear();
+        self
+    }
+
     pub fn showing(mut self, certificate: &[u8]) -> Self {
         self.certificates = vec![CertificateDer::from(certificate.to_vec())];
         self
