@@ -150,3 +150,18 @@ fn the_unchanged_ones_are_taken() {
     assert!(DeviceCertificate::read(&CERTIFICATE).unwrap().device(&domain()).is_ok());
     assert!(TBS.0.hierarchy.devices().recorded(&TBS.1).is_ok());
 }
+
+#[test]
+fn every_single_bit_of_a_request_matters() {
+    let edwards = Key::ed25519();
+    for request in [REQUEST.clone(), Csr::new(&edwards).sign(&edwards)] {
+        for bit in 0..request.len() * 8 {
+            let mut changed = request.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(CertificateRequest::parse(&changed).is_err(), "bit {bit}");
+        }
+        for end in 0..request.len() {
+            assert!(CertificateRequest::parse(&request[..end]).is_err(), "cut at {end}");
+        }
+    }
+}
