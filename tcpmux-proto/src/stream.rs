@@ -198,12 +198,13 @@ impl AsyncRead for TunnelStream {
         let this = &mut *self;
         ready!(this.poll_lead(cx))?;
         ready!(this.poll_answer(cx))?;
+        let before = out.filled().len();
         while out.remaining() > 0 {
             let bytes = match this.pipe.poll_fill(cx) {
                 Poll::Ready(Ok([])) => break,
                 Poll::Ready(Ok(bytes)) => bytes,
                 // What was read before is delivered first; the same comes again.
-                Poll::Pending | Poll::Ready(Err(_)) if !out.filled().is_empty() => break,
+                Poll::Pending | Poll::Ready(Err(_)) if out.filled().len() > before => break,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             };

@@ -290,6 +290,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Future for Driver<IO> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let this = &mut *self;
+        // Awake: what happens from here on is seen before it sleeps, and must not wake it.
+        this.shared.look().driver = None;
         loop {
             let at = Instant::now();
             this.tick(at);

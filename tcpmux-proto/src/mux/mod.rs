@@ -19,6 +19,7 @@ mod receive;
 mod scheduler;
 mod session;
 mod stream;
+mod streams;
 mod transmit;
 mod window;
 
@@ -26,4 +27,5 @@ pub use error::{MAX_INBOUND_FRAME, ProtocolError};
 pub use ids::Role;
 pub use outbox::Outbox;
 pub(crate) use session::FIRST_STREAM;
-pub use session::{End, Event, Limits, OpenRefused, Read, Room, Session};
+pub use session::{End, Limits, OpenRefused, Session};
+pub use streams::{Event, Read, Room};

@@ -35,14 +35,10 @@ impl Scheduler {
 
     /// The next in turn: round robin in each class, a weighted choice between them.
     pub(super) fn pop(&mut self) -> Option<u32> {
-        if self.ahead < WEIGHT || self.bulk.is_empty() {
-            if let Some(stream) = self.interactive.pop_front() {
-                self.ahead += 1;
-                return Some(stream);
-            }
-        }
-        self.ahead = 0;
-        self.bulk.pop_front()
+        let bulk_is_due = self.ahead >= WEIGHT && !self.bulk.is_empty();
+        let next = if bulk_is_due { None } else { self.interactive.pop_front() };
+        self.ahead = if next.is_some() { self.ahead + 1 } else { 0 };
+        next.or_else(|| self.bulk.pop_front())
     }
 
     pub(super) fn is_empty(&self) -> bool {

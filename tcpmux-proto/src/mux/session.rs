@@ -5,8 +5,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-
 use super::{
     error::ProtocolError,
     flood::Flood,
@@ -14,8 +12,8 @@ use super::{
     pulse::Pulse,
     receive::Input,
     scheduler::Scheduler,
-    stream::{Receiving, Sending, Stream},
-    window::Tuning,
+    stream::{Receiving, Stream},
+    streams::Event,
 };
 use crate::frame::{FrameHeader, SYN};
 
@@ -42,7 +40,7 @@ pub struct Session {
     pub(super) charged: usize,
     pub(super) queued: usize,
     /// Streams nobody holds whose last bytes have not left, and when they are given up.
-    lingering: VecDeque<(Duration, u32)>,
+    pub(super) lingering: VecDeque<(Duration, u32)>,
     pub(super) events: VecDeque<Event>,
     pub(super) draining: bool,
     pub(super) peer_draining: bool,
@@ -64,53 +62,6 @@ pub struct Limits {
     pub heartbeat: Duration,
     /// See `heartbeat`.
     pub silence: Duration,
-}
-
-/// News for whoever holds a stream. A stream has news only where an earlier call answered that it must wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// The peer opened this stream. It is held from now on: [`Session::release`] it when done.
-    Opened(u32),
-    /// [`Session::read`] has something to say.
-    Readable(u32),
-    /// [`Session::room`] has something to say.
-    Writable(u32),
-    /// [`Session::is_drained`] has something to say.
-    Drained(u32),
-    /// No stream is left but the first.
-    Idle,
-    /// The peer takes no new streams.
-    PeerDraining,
-}
-
-/// What a read finds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Read {
-    /// The next bytes, never empty.
-    Data(Bytes),
-    /// Nothing yet: an [`Event::Readable`] will follow.
-    Wait,
-    /// The peer finished.
-    Finished,
-    /// The peer reset the stream.
-    Reset,
-    /// The session has ended.
-    Ended,
-}
-
-/// What a writer may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Room {
-    /// So many bytes may be queued.
-    Bytes(usize),
-    /// None now: an [`Event::Writable`] will follow.
-    Wait,
-    /// We finished already.
-    Finished,
-    /// The peer reset the stream.
-    Reset,
-    /// The session has ended.
-    Ended,
 }
 
 /// Why no stream can be opened.
@@ -183,93 +134,6 @@ impl Session {
         self.streams.insert(id, Box::new(Stream::ours()));
         self.ours += 1;
         Ok(id)
-    }
-
-    /// Takes the next received bytes of a stream, whole as they came.
-    pub fn read(&mut self, id: u32, now: Duration) -> Read {
-        let Some(stream) = self.streams.get_mut(&id) else { return Read::Ended };
-        if let Some(piece) = stream.incoming.pop(usize::MAX) {
-            self.delivered(id, piece.len(), now);
-            return Read::Data(piece);
-        }
-        if stream.receiving == Receiving::Finished {
-            return Read::Finished;
-        }
-        if stream.reset {
-            return Read::Reset;
-        }
-        if self.end.is_some() {
-            return Read::Ended;
-        }
-        stream.reader_waits = true;
-        Read::Wait
-    }
-
-    /// How much may be written to a stream now.
-    pub fn room(&mut self, id: u32) -> Room {
-        let most = self.most_queued();
-        let Some(stream) = self.streams.get_mut(&id) else { return Room::Ended };
-        if self.end.is_some() {
-            return Room::Ended;
-        }
-        if stream.reset {
-            return Room::Reset;
-        }
-        if stream.sending != Sending::Open {
-            return Room::Finished;
-        }
-        let room = most.saturating_sub(stream.outgoing.len());
-        if room > 0 {
-            return Room::Bytes(room);
-        }
-        stream.writer_waits = true;
-        Room::Wait
-    }
-
-    /// Queues bytes, at most what [`Self::room`] said; large ones are not copied.
-    pub fn write(&mut self, id: u32, bytes: Bytes, now: Duration) {
-        self.enqueue(id, bytes.len(), now, |stream| stream.outgoing.push(bytes));
-    }
-
-    /// Queues a copy of few bytes, at most what [`Self::room`] said.
-    pub fn write_copy(&mut self, id: u32, bytes: &[u8], now: Duration) {
-        self.enqueue(id, bytes.len(), now, |stream| stream.outgoing.extend(bytes));
-    }
-
-    /// Sends FIN after what is queued.
-    pub fn finish(&mut self, id: u32, now: Duration) {
-        if self.end.is_some() {
-            return;
-        }
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        if stream.sending == Sending::Open && !stream.reset {
-            stream.sending = Sending::Finishing;
-            self.schedule(id, now);
-        }
-    }
-
-    /// Whether everything written to a stream is on its way to the socket; if not, an [`Event::Drained`] follows.
-    pub fn is_drained(&mut self, id: u32) -> bool {
-        let Some(stream) = self.streams.get_mut(&id) else { return true };
-        stream.drain_waits = !stream.outgoing.is_empty() && !stream.reset && self.end.is_none();
-        !stream.drain_waits
-    }
-
-    /// Nobody holds this stream any more. Unless both sides finished, the peer is told with RST: at once, or after the
-    /// queued bytes if FIN follows them.
-    pub fn release(&mut self, id: u32, now: Duration) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        stream.held = false;
-        stream.incoming.clear();
-        let over = self.end.is_some() || stream.reset || stream.is_finished() || stream.is_unannounced();
-        if stream.sending == Sending::Finishing && !stream.reset && self.end.is_none() {
-            self.bound_lingering();
-            self.lingering.push_back((now + LINGER, id));
-        } else if over {
-            self.remove(id);
-        } else {
-            self.cut(id);
-        }
     }
 
     /// Tells the peer to open no more streams, and opens none.
@@ -384,110 +248,6 @@ impl Session {
     pub fn round_trip(&self) -> Option<Duration> {
         self.pulse.round_trip()
     }
-
-    pub(super) fn most_queued(&self) -> usize {
-        if self.queued < QUEUED_TOTAL { QUEUED_PER_STREAM } else { QUEUED_FLOOR }
-    }
-
-    pub(super) fn schedule(&mut self, id: u32, now: Duration) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        if !stream.scheduled && stream.can_send() {
-            stream.scheduled = true;
-            let class = stream.burst.class(now);
-            if self.scheduler.len() > 2 * self.streams.len() + SLACK {
-                let streams = &self.streams;
-                self.scheduler.retain(|id| streams.contains_key(&id));
-            }
-            self.scheduler.push(id, class);
-        }
-    }
-
-    /// Resets a stream that we do not want any more and forgets it.
-    pub(super) fn cut(&mut self, id: u32) {
-        self.urgent.push_back(FrameHeader::reset(id));
-        self.remove(id);
-    }
-
-    pub(super) fn remove(&mut self, id: u32) {
-        let Some(stream) = self.streams.remove(&id) else { return };
-        *(if stream.ours { &mut self.ours } else { &mut self.theirs }) -= 1;
-        self.queued -= stream.outgoing.len();
-        self.charged -= stream.charged;
-        let may_come = stream.receiving == Receiving::Open && !stream.reset && !stream.is_unannounced();
-        self.flood.closed(if may_come { stream.window.open() } else { 0 });
-        if self.stream_count() == 0 && self.events.back() != Some(&Event::Idle) {
-            self.events.push_back(Event::Idle);
-        }
-    }
-
-    fn enqueue(&mut self, id: u32, count: usize, now: Duration, add: impl FnOnce(&mut Stream)) {
-        if self.end.is_some() || count == 0 {
-            return;
-        }
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        if stream.sending == Sending::Open && !stream.reset {
-            add(stream);
-            self.queued += count;
-            self.schedule(id, now);
-        }
-    }
-
-    fn delivered(&mut self, id: u32, count: usize, now: Duration) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        if self.end.is_some() || stream.reset || stream.receiving == Receiving::Finished {
-            return;
-        }
-        let tuning = Tuning {
-            now,
-            round_trip: self.pulse.round_trip(),
-            max: self.limits.max_window,
-            spare: self.limits.window_budget.saturating_sub(self.charged),
-        };
-        let unread = stream.incoming.len();
-        let owes = stream.window.deliver(count, unread, tuning);
-        if owes && !stream.update_waits {
-            stream.update_waits = true;
-            self.updates.push_back(id);
-            if let Some(opaque) = self.pulse.probe(now) {
-                self.urgent.push_back(FrameHeader::ping(SYN, opaque));
-            }
-        }
-        stream.recharge(&mut self.charged);
-    }
-
-    /// Entries of streams that are gone already are dropped before there are too many.
-    fn bound_lingering(&mut self) {
-        if self.lingering.len() > 2 * self.streams.len() + SLACK {
-            let streams = &self.streams;
-            self.lingering.retain(|(_, id)| streams.contains_key(id));
-        }
-    }
-}
-
-impl Stream {
-    /// Brings what this stream holds of the session's window budget up to date.
-    pub(super) fn recharge(&mut self, total: &mut usize) {
-        let now = self.window.charge(self.incoming.len());
-        *total = *total + now - self.charged;
-        self.charged = now;
-    }
-
-    /// News for everyone who waits.
-    pub(super) fn tell_all(&mut self, id: u32, events: &mut VecDeque<Event>) {
-        self.tell_reader(id, events);
-        if std::mem::take(&mut self.writer_waits) {
-            events.push_back(Event::Writable(id));
-        }
-        if std::mem::take(&mut self.drain_waits) {
-            events.push_back(Event::Drained(id));
-        }
-    }
-
-    pub(super) fn tell_reader(&mut self, id: u32, events: &mut VecDeque<Event>) {
-        if std::mem::take(&mut self.reader_waits) {
-            events.push_back(Event::Readable(id));
-        }
-    }
 }
 
 /// The stream whose unread bytes survive the end of the session: the control stream.
@@ -496,12 +256,3 @@ pub(crate) const FIRST_STREAM: u32 = 1;
 pub(super) const MAX_REPLIES: usize = 1024;
 pub(super) const GO_AWAY_NORMAL: u32 = 0;
 const GO_AWAY_PROTOCOL_ERROR: u32 = 1;
-/// Bytes one stream may queue while the session has little queued.
-const QUEUED_PER_STREAM: usize = 128 * 1024;
-/// Bytes all streams may queue before each is held to [`QUEUED_FLOOR`].
-const QUEUED_TOTAL: usize = 8 << 20;
-const QUEUED_FLOOR: usize = 32 * 1024;
-/// How long the last bytes of a stream nobody holds may take to leave.
-const LINGER: Duration = Duration::from_secs(10);
-/// Stale entries that are not worth a sweep.
-const SLACK: usize = 64;

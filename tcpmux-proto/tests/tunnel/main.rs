@@ -1,0 +1,11 @@
+//! The tunnel as a whole: stories over drivers, hostile peers, simulated networks, the yamux crate as the other end.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod endings;
+mod hostile;
+mod interop;
+mod liveness;
+mod opening;
+mod simulated;
+mod support;
+mod throughput;
