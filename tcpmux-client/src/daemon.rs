@@ -246,12 +246,7 @@ impl Supervisor {
                 within_reason(delay)
             }
             Leave::Ended(cause) => {
-                let delay = match cause {
-                    // Somebody has the same certificate, perhaps a clone of this device. Fighting for the
-                    // place would help neither.
-                    DisconnectCause::Replaced => REPLACED_DELAY + REPLACED_DELAY.mul_f64(fastrand::f64()),
-                    _ => backoff.next_delay(),
-                };
+                let delay = delay_after(cause, backoff);
                 tracing::warn!(cause = cause.as_str(), delay_s = delay.as_secs_f32(), "disconnected");
                 self.board.failed(format!("the session ended: {}", cause.as_str()));
                 delay
@@ -265,6 +260,15 @@ impl Supervisor {
             Some(session) if !session.is_over() => self.board.attempt_failed(why),
             _ => self.board.failed(why),
         }
+    }
+}
+
+pub(crate) fn delay_after(cause: DisconnectCause, backoff: &mut Backoff) -> Duration {
+    match cause {
+        // Somebody has the same certificate, perhaps a clone of this device. Fighting for the place would
+        // help neither.
+        DisconnectCause::Replaced => REPLACED_DELAY + REPLACED_DELAY.mul_f64(fastrand::f64()),
+        _ => backoff.next_delay(),
     }
 }
 

@@ -200,3 +200,69 @@ fn fault(what: &str, problem: String, remedy: &str, network: bool) -> Finding {
 
 const TLS_LIMIT: Duration = Duration::from_secs(10);
 const SERVICE_LIMIT: Duration = Duration::from_secs(4);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use model::Timestamp;
+
+    use super::*;
+    use crate::{
+        Services, StateDirectory,
+        fake_cloud::{FakeCloud, issuing},
+        key::Key,
+        test_pki::{ALWAYS, Pki},
+    };
+
+    const NOW: Timestamp = Timestamp::from_secs(1_795_303_719);
+
+    async fn findings(shown: Option<Pki>, service: &str, system: Timestamp) -> Vec<Finding> {
+        let pki = Arc::new(Pki::new());
+        let shown = shown.map_or_else(|| Arc::clone(&pki), Arc::new);
+        let cloud =
+            FakeCloud::with(Arc::clone(&pki), &shown, &["localhost"], ALWAYS, issuing(Arc::clone(&pki)))
+                .await;
+        let temporary = tempfile::tempdir().unwrap();
+        let (state, key) = (StateDirectory::at(temporary.path()), Key::generate());
+        let certificate = pki.device_certificate("cam-01", &key.public_key_info());
+        state.install(&cloud.address, &key, &certificate, &[pki.root_der()]).unwrap();
+        let services = Services::new(&[service.parse().unwrap()], false, None).unwrap();
+        let mut config = DaemonConfig::new(state, services);
+        config.time_floor = NOW;
+        examine(&config, Clock::manual(system).0).await
+    }
+
+    fn faults(findings: &[Finding]) -> Vec<&str> {
+        let is_fault = |finding: &&Finding| matches!(finding.verdict, Verdict::Fault { .. });
+        findings.iter().filter(is_fault).map(|finding| finding.what.as_str()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_healthy_device_has_no_faults() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let service = format!("web=http://{}", listener.local_addr().unwrap());
+        let found = findings(None, &service, NOW).await;
+        assert_eq!(faults(&found), Vec::<&str>::new(), "{found:?}");
+        assert_eq!(found.len(), 7);
+    }
+
+    #[tokio::test]
+    async fn each_fault_is_found_where_it_is() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let found = findings(Some(Pki::new()), &format!("web=http://{free}"), Timestamp(0)).await;
+        assert_eq!(faults(&found), ["clock", "tls", "service web"]);
+        let text: String = found.iter().map(|finding| format!("{finding}\n")).collect();
+        assert!(text.contains("opens TLS") && text.contains("NTP"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn without_an_identity_the_network_is_not_looked_at() {
+        let temporary = tempfile::tempdir().unwrap();
+        let config = DaemonConfig::new(StateDirectory::at(temporary.path()), Services::default());
+        let found = examine(&config, Clock::system()).await;
+        assert_eq!(faults(&found), ["state"]);
+        let skipped = |finding: &&Finding| matches!(finding.verdict, Verdict::Skipped(_));
+        assert_eq!(found.iter().filter(skipped).count(), 4);
+    }
+}

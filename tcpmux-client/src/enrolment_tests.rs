@@ -51,7 +51,7 @@ async fn a_device_enrols_and_shows_the_passcode_only_after_the_fingerprint_fits(
     let heard = cloud.heard();
     assert_eq!(heard[0].authorization, None);
     assert_eq!(heard[1].authorization, Some(basic("cam-01")));
-    assert_eq!(request.state.proven_time().unwrap().rfc3339(), "2100-11-19T08:49:37Z");
+    assert_eq!(request.state.proven_time().unwrap().rfc3339(), "2026-11-21T23:59:59Z");
 }
 
 #[tokio::test]
@@ -242,4 +242,20 @@ async fn a_device_whose_certificate_has_expired_still_asks() {
     let new = renew(&old, &state, &Proxies::none(), &time()).await.unwrap();
     assert_eq!(cloud.heard()[0].client, Some(old.chain[0].clone()));
     assert!(new.certificate.not_after > NOW);
+}
+
+#[tokio::test]
+async fn a_date_beyond_the_servers_own_certificate_proves_nothing() {
+    let pki = Arc::new(Pki::new());
+    // The answer says 2026-11-21T23:59:59Z.
+    for (until, believed) in [((2026, 11, 21), false), ((2026, 11, 22), true)] {
+        let validity = ((2020, 1, 1), until);
+        let issue = issuing(Arc::clone(&pki));
+        let cloud = FakeCloud::with(Arc::clone(&pki), &pki, &["localhost"], validity, issue).await;
+        let temporary = tempfile::tempdir().unwrap();
+        let earlier = Timestamp::from_secs(1_790_000_000);
+        let time = TrustedTime::new(Clock::manual(earlier).0, earlier);
+        enroll(&request(&cloud, &temporary), &time).await.unwrap();
+        assert_eq!(time.now().rfc3339().starts_with("2026-11-21"), believed);
+    }
 }

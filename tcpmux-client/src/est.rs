@@ -16,7 +16,9 @@ use rustls_pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::{DialError, Identity, Proxies, ServerAddress, TrustedTime, calendar, dial, pkcs7, trust};
+use crate::{
+    CertificateFacts, DialError, Identity, Proxies, ServerAddress, TrustedTime, calendar, dial, pkcs7, trust,
+};
 
 /// A connection that may only fetch the CA certificates.
 pub(crate) struct Stranger(Connection);
@@ -144,11 +146,13 @@ impl Verified {
         headers: &[(&str, &str)],
         request: &[u8],
     ) -> Result<Vec<u8>, EstError> {
+        let certificate_end = self.connection.certificate_end();
         let body = BASE64_STANDARD.encode(request) + "\n";
         let headers = [&[("content-type", "application/pkcs10")], headers].concat();
         let answer = self.connection.exchange(Method::POST, operation, &headers, body.into()).await?;
-        if let Some(time) = answer.date() {
-            self.time.prove(time);
+        // A cloud whose clock went astray must not take its devices with it.
+        if let Some(date) = answer.date().filter(|date| *date <= certificate_end) {
+            self.time.prove(date);
         }
         let mut certificates = certificates_of(&answer)?;
         // RFC 7030 §4.2.3: the certificate issued, and nothing beside it.
@@ -169,6 +173,13 @@ impl Connection {
             .map_err(|_| failed(io::ErrorKind::TimedOut.into()))?
             .map_err(failed)?;
         Ok(Self { stream, server: server.clone() })
+    }
+
+    /// Until when the server's certificate is valid.
+    fn certificate_end(&self) -> Timestamp {
+        let chain = self.stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let facts = chain.first().and_then(|leaf| CertificateFacts::read(leaf).ok());
+        facts.map_or(Timestamp(0), |facts| facts.not_after)
     }
 
     async fn exchange(

@@ -1,16 +1,20 @@
-//! A cloud for tests: the EST half of a device door that writes down what it is told.
+//! A cloud for tests: a device door that writes down what it is told and hands over its sessions.
 
 use std::{
     future::Future,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use model::{Generation, SessionId};
 use rustls::{ServerConfig, server::danger::ClientCertVerifier};
 use rustls_pki_types::CertificateDer;
+use tcpmux_proto::{CloudControl, SessionHandle, SessionLimits, Settings, Welcome};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::{Mutex as AsyncMutex, mpsc},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
@@ -36,7 +40,15 @@ pub(crate) struct FakeCloud {
     pub(crate) pki: Arc<Pki>,
     pub(crate) address: ServerAddress,
     heard: Arc<Mutex<Vec<Heard>>>,
+    sessions: AsyncMutex<mpsc::UnboundedReceiver<CloudSession>>,
     tasks: runtime::Tasks,
+}
+
+/// A device that said hello and was welcomed.
+pub(crate) struct CloudSession {
+    pub(crate) handle: SessionHandle,
+    pub(crate) control: CloudControl,
+    pub(crate) client: CertificateDer<'static>,
 }
 
 impl Drop for FakeCloud {
@@ -63,13 +75,32 @@ impl FakeCloud {
         let heard = Arc::new(Mutex::new(vec![]));
         let tasks = runtime::Tasks::new();
         let (list, answers) = (Arc::clone(&heard), Arc::new(answers));
-        let config = server_config(shown, names, validity, &[b"http/1.1"]);
+        let config = server_config(shown, names, validity, &[tcpmux_proto::ALPN, b"http/1.1"]);
+        let (sender, sessions) = mpsc::unbounded_channel();
+        let all = tasks.clone();
         let address = serve_tls(&tasks, config, move |stream| {
             let (list, answers) = (Arc::clone(&list), Arc::clone(&answers));
-            async move { serve_http(stream, &list, &answers).await }
+            let (sender, tasks) = (sender.clone(), all.clone());
+            async move {
+                if stream.get_ref().1.alpn_protocol() == Some(tcpmux_proto::ALPN) {
+                    sender.send(welcome(stream, &tasks).await).ok();
+                } else {
+                    serve_http(stream, &list, &answers).await;
+                }
+            }
         })
         .await;
-        Self { pki, address, heard, tasks }
+        Self { pki, address, heard, sessions: AsyncMutex::new(sessions), tasks }
+    }
+
+    /// The next session that a device makes.
+    pub(crate) async fn next_session(&self) -> CloudSession {
+        self.sessions.lock().await.recv().await.unwrap()
+    }
+
+    /// Whether a device made a session that nobody took yet.
+    pub(crate) async fn has_session(&self) -> bool {
+        !self.sessions.lock().await.is_empty()
     }
 
     pub(crate) fn heard(&self) -> Vec<Heard> {
@@ -137,6 +168,22 @@ pub(crate) fn issue(pki: &Pki, body: &[u8]) -> Vec<u8> {
     pki.device_certificate(name, info.subject_pki.raw)
 }
 
+async fn welcome(stream: TlsStream<TcpStream>, tasks: &runtime::Tasks) -> CloudSession {
+    let client = stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned();
+    let (driver, handshake) = tcpmux_proto::cloud(stream, Settings::default());
+    tasks.spawn(driver);
+    let greeting = handshake.hello(Duration::from_secs(5)).await.unwrap();
+    let welcome = Welcome {
+        session: SessionId::from_random(runtime::random::bytes()),
+        generation: Generation(1),
+        features: vec![],
+        heartbeat: Duration::from_secs(20),
+        limits: SessionLimits::default(),
+    };
+    let (handle, control) = greeting.welcome(welcome).await.unwrap();
+    CloudSession { handle, control, client }
+}
+
 async fn serve_http(mut stream: TlsStream<TcpStream>, list: &Mutex<Vec<Heard>>, answers: &Answers) {
     let client = stream.get_ref().1.peer_certificates().map(|chain| chain[0].clone().into_owned());
     let Some(heard) = hear(&mut stream, client).await else { return };
@@ -147,7 +194,7 @@ async fn serve_http(mut stream: TlsStream<TcpStream>, list: &Mutex<Vec<Heard>>, 
 
 async fn answer(stream: &mut (impl AsyncWrite + Unpin), status: u16, body: &[u8]) {
     let head = format!(
-        "HTTP/1.1 {status} x\r\nContent-Length: {}\r\nDate: Fri, 19 Nov 2100 08:49:37 GMT\r\nRetry-After: 1\r\n\r\n",
+        "HTTP/1.1 {status} x\r\nContent-Length: {}\r\nDate: Sat, 21 Nov 2026 23:59:59 GMT\r\nRetry-After: 1\r\n\r\n",
         body.len()
     );
     drop(stream.write_all(&[head.as_bytes(), body].concat()).await);

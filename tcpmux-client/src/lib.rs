@@ -39,6 +39,8 @@ mod trust;
 mod trusted_time;
 
 #[cfg(test)]
+mod daemon_tests;
+#[cfg(test)]
 mod enrolment_tests;
 #[cfg(test)]
 mod fake_cloud;

@@ -38,6 +38,14 @@ impl Proxies {
         Self::default()
     }
 
+    /// This proxy for every server: `http://[USER:PASSWORD@]HOST:PORT`.
+    ///
+    /// # Errors
+    /// If it cannot be used.
+    pub fn through(proxy: &str) -> Result<Self, ProxyError> {
+        Ok(Self { proxy: Some(proxy.parse()?), exceptions: vec![] })
+    }
+
     /// What the environment says.
     ///
     /// # Errors

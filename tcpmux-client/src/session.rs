@@ -139,7 +139,7 @@ impl Served {
     fn tell(&mut self, leave: Leave) {
         if let Some(news) = self.news.take() {
             // Nobody listens once another session took over.
-            drop(news.send(leave));
+            news.send(leave).ok();
         }
     }
 }

@@ -170,3 +170,188 @@ const BULK: usize = 64 * 1024;
 /// Full reads in a row that make it bulk.
 const BULK_AFTER: u32 = 4;
 const LINGER: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use model::{Level, RequestId};
+    use socket2::SockRef;
+    use tcpmux_proto::{SessionHandle, StreamHeader, TunnelStream, testing::Pair};
+    use tokio::{
+        net::{TcpListener, TcpStream},
+        task::JoinHandle,
+    };
+
+    use super::*;
+
+    /// A stream of the cloud, spliced to a connection whose other end the test holds.
+    struct Wire {
+        cloud: TunnelStream,
+        service: TcpStream,
+        ended: JoinHandle<Ended>,
+        session: SessionHandle,
+        _pair: Pair,
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test has no shutdown to wait for")]
+    async fn wire(kind: StreamKind) -> Wire {
+        let mut pair = Pair::new(|driver| drop(tokio::spawn(driver))).await;
+        let header = StreamHeader {
+            kind,
+            service: "web".parse().unwrap(),
+            deadline: Duration::from_secs(5),
+            request_id: RequestId::from_random([1; 16]),
+            trace_id: [0; 16],
+            client: String::new(),
+            principal: [0; 32],
+            level: Level::Owner,
+            assertion: None,
+        };
+        let mut cloud = pair.cloud.open(header).unwrap();
+        cloud.write_all(b"!").await.unwrap();
+        let incoming = pair.device.incoming.next().await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let local = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut service, _) = listener.accept().await.unwrap();
+        let ended = tokio::spawn(async move {
+            let tunnel = incoming.accept().await;
+            splice(tunnel, LocalStream::Tcp(local), kind).await
+        });
+        assert_eq!(service.read_u8().await.unwrap(), b'!');
+        Wire { cloud, service, ended, session: pair.cloud.clone(), _pair: pair }
+    }
+
+    fn reset(stream: TcpStream) {
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> (Vec<u8>, io::Result<()>) {
+        let mut bytes = vec![];
+        let outcome = stream.read_to_end(&mut bytes).await.map(drop);
+        (bytes, outcome)
+    }
+
+    #[tokio::test]
+    async fn each_side_can_finish_while_the_other_goes_on() {
+        let mut wire = wire(StreamKind::Tcp).await;
+        wire.cloud.write_all(b"question").await.unwrap();
+        wire.cloud.shutdown().await.unwrap();
+        assert_eq!(read_all(&mut wire.service).await.0, b"question");
+        wire.service.write_all(b"answer").await.unwrap();
+        drop(wire.service);
+        let (bytes, end) = read_all(&mut wire.cloud).await;
+        assert_eq!(bytes, b"answer");
+        end.unwrap();
+        assert!(matches!(wire.ended.await.unwrap(), Ended::Complete));
+    }
+
+    #[tokio::test]
+    async fn a_reset_of_the_service_is_a_reset_at_the_cloud_and_an_end_is_an_end() {
+        for (kind, cut) in [
+            (StreamKind::Http, true),
+            (StreamKind::Tcp, true),
+            (StreamKind::Http, false),
+            (StreamKind::Tcp, false),
+        ] {
+            let mut wire = wire(kind).await;
+            wire.service.write_all(b"half of it").await.unwrap();
+            let mut first = [0; 10];
+            wire.cloud.read_exact(&mut first).await.unwrap();
+            if cut {
+                reset(wire.service);
+            } else {
+                drop(wire.service);
+            }
+            let (bytes, end) = read_all(&mut wire.cloud).await;
+            assert!(bytes.is_empty());
+            match end {
+                Err(error) if cut => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+                Ok(()) if !cut => {}
+                other => panic!("cut {cut}: {other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reset_of_the_cloud_resets_a_raw_service_and_hangs_up_on_an_http_one() {
+        for (kind, is_reset) in [(StreamKind::Tcp, true), (StreamKind::Http, false)] {
+            let mut wire = wire(kind).await;
+            wire.cloud.write_all(b"begin").await.unwrap();
+            wire.service.read_exact(&mut [0; 5]).await.unwrap();
+            wire.cloud.reset();
+            let outcome = wire.service.read(&mut [0; 5]).await;
+            match outcome {
+                Err(error) if is_reset => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+                Ok(0) if !is_reset => {}
+                other => panic!("{kind:?}: {other:?}"),
+            }
+            assert!(matches!(wire.ended.await.unwrap(), Ended::ByCloud(_)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lost_tunnel_resets_a_raw_service() {
+        let mut wire = wire(StreamKind::Tcp).await;
+        wire.cloud.write_all(b"begin").await.unwrap();
+        wire.service.read_exact(&mut [0; 5]).await.unwrap();
+        wire.session.close(model::DisconnectCause::Lost);
+        let error = wire.service.read(&mut [0; 5]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn an_early_answer_arrives_whole_although_the_service_hears_no_more() {
+        let mut wire = wire(StreamKind::Http).await;
+        wire.service.write_all(&[b'x'; 100_000]).await.unwrap();
+        drop(wire.service);
+        // The cloud goes on with its upload into a socket that is closed, long after the answer.
+        let (mut reader, mut writer) = split(wire.cloud);
+        let upload = async { while writer.write_all(&[0; 4096]).await.is_ok() {} };
+        let answer = read_all(&mut reader);
+        tokio::pin!(upload);
+        let (bytes, end) = tokio::select! {
+            answer = answer => answer,
+            () = &mut upload => panic!("the upload failed before the answer was read"),
+        };
+        assert_eq!(bytes.len(), 100_000);
+        end.unwrap();
+    }
+
+    #[tokio::test]
+    async fn bulk_passes_unchanged_in_both_directions_at_once() {
+        let wire = wire(StreamKind::Tcp).await;
+        let data: Vec<u8> = (0..3_000_000_u32).map(|number| (number * 31 / 7) as u8).collect();
+        let (mut from_cloud, mut to_cloud) = split(wire.cloud);
+        let (mut from_service, mut to_service) = wire.service.into_split();
+        let sends = async {
+            tokio::try_join!(
+                async {
+                    to_cloud.write_all(&data).await?;
+                    to_cloud.shutdown().await
+                },
+                async {
+                    to_service.write_all(&data).await?;
+                    to_service.shutdown().await
+                }
+            )
+            .unwrap();
+        };
+        let ((), up, down) = tokio::join!(sends, read_all(&mut from_cloud), read_all(&mut from_service));
+        assert!(up.0 == data && down.0 == data);
+        assert!(matches!(wire.ended.await.unwrap(), Ended::Complete));
+    }
+
+    #[tokio::test]
+    async fn buffers_grow_for_bulk_and_shrink_when_it_is_over() {
+        let mut buffer = Buffer::new();
+        let bulk = vec![7; 1_000_000];
+        let mut source = &bulk[..];
+        for _ in 0..5 {
+            buffer.fill(&mut source).await.unwrap();
+        }
+        assert_eq!(buffer.fill(&mut source).await.unwrap().len(), BULK);
+        assert_eq!(buffer.fill(&mut &b"a little"[..]).await.unwrap(), b"a little");
+        assert_eq!(buffer.bytes.len(), INTERACTIVE);
+    }
+}

@@ -16,7 +16,7 @@ use std::{
     fmt::Display,
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown, symlink},
     path::{Path, PathBuf},
 };
 
@@ -128,7 +128,9 @@ impl StateDirectory {
             Right::Run => "run.lock",
         });
         let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-        let file = file.map_err(|error| StateError::io("open", &path, error))?;
+        let file = file
+            .and_then(|file| self.give_to_owner(&file).map(|()| file))
+            .map_err(|error| StateError::io("open", &path, error))?;
         match file.try_lock() {
             Ok(()) => Ok(Lock(file)),
             Err(TryLockError::WouldBlock) => Err(StateError::InUse(self.path.clone())),
@@ -195,6 +197,7 @@ impl StateDirectory {
             .recursive(true)
             .mode(0o700)
             .create(&directory)
+            .and_then(|()| self.give_to_owner(&File::open(&directory)?))
             .map_err(|error| StateError::io("create", &directory, error))?;
         let description = serde_json::to_vec(&Description { server: server.clone() });
         let description = description.map_err(|error| StateError::broken(&directory, error))?;
@@ -252,6 +255,7 @@ impl StateDirectory {
             crash_point();
             let mut file = OpenOptions::new().create_new(true).write(true).mode(mode).open(&fresh)?;
             crash_point();
+            self.give_to_owner(&file)?;
             file.write_all(content)?;
             file.sync_all()?;
             crash_point();
@@ -260,6 +264,16 @@ impl StateDirectory {
             File::open(path.parent().unwrap_or(&self.path))?.sync_all()
         };
         written().map_err(|error| StateError::io("write", path, error))
+    }
+
+    /// `sudo tcpmux-client enroll` must leave files that the unprivileged daemon can use: what root makes
+    /// belongs to whoever has the directory.
+    fn give_to_owner(&self, file: &File) -> io::Result<()> {
+        let (directory, made) = (fs::metadata(&self.path)?, file.metadata()?);
+        if made.uid() == directory.uid() {
+            return Ok(());
+        }
+        fchown(file, Some(directory.uid()), Some(directory.gid()))
     }
 
     fn link(&self, name: &str, target: &str) -> Result<(), StateError> {
@@ -408,6 +422,21 @@ mod tests {
         let outcome = state.install(&server, &Key::generate(), &certificate, &[pki.root_der()]);
         assert!(matches!(outcome, Err(StateError::Broken { .. })));
         assert!(matches!(state.identity(), Err(StateError::NotEnrolled(_))));
+    }
+
+    #[test]
+    fn what_root_makes_belongs_to_the_owner_of_the_directory() {
+        let (_temporary, state) = fresh();
+        let nobody = 65_534;
+        if std::os::unix::fs::chown(state.path(), Some(nobody), Some(nobody)).is_err() {
+            // Only root can give away a directory, and only root needs this.
+            return;
+        }
+        install(&state, &Pki::new()).unwrap();
+        drop(state.lock(Right::Change).unwrap());
+        for name in ["current", "key.pem", "certificate.pem", "ca.pem", "change.lock"] {
+            assert_eq!(fs::metadata(state.path().join(name)).unwrap().uid(), nobody, "{name}");
+        }
     }
 
     #[test]

@@ -123,10 +123,15 @@ impl Board {
     }
 
     pub(crate) fn identity(&self, identity: &Identity, renews: bool) {
-        self.facts.send_modify(|facts| {
-            facts.device = identity.device.clone();
-            facts.server = identity.server.to_string();
-            facts.certificate = CertificateStatus::of(&identity.certificate, renews);
+        let certificate = CertificateStatus::of(&identity.certificate, renews);
+        self.facts.send_if_modified(|facts| {
+            let changed = facts.certificate.fingerprint != certificate.fingerprint;
+            if changed {
+                facts.device = identity.device.clone();
+                facts.server = identity.server.to_string();
+                facts.certificate = certificate;
+            }
+            changed
         });
     }
 

@@ -1,0 +1,98 @@
+//! The program as a shell sees it.
+
+use std::{
+    io::Write,
+    process::{Command, Output, Stdio},
+};
+
+fn client(arguments: &[&str], input: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tcpmux-client"));
+    for (name, _) in std::env::vars() {
+        if name.starts_with("TCPMUX_") || name.to_ascii_lowercase().ends_with("_proxy") {
+            command.env_remove(name);
+        }
+    }
+    let mut child = command
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program was built");
+    let mut stdin = child.stdin.take().expect("standard input is a pipe");
+    // A program that ends without reading closes the pipe.
+    stdin.write_all(input.as_bytes()).ok();
+    drop(stdin);
+    child.wait_with_output().expect("the program ends")
+}
+
+fn code_and_text(output: &Output) -> (i32, String) {
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    (output.status.code().expect("no signal ended it"), String::from_utf8_lossy(&text).into_owned())
+}
+
+fn enrolment_string(server: &str) -> (String, String) {
+    let passcode = model::Passcode::from_random([9; 20]).reveal();
+    (format!("tcpmux://{server}/?ca=sha256:{}&otp={passcode}&device=cam-01", "ab".repeat(32)), passcode)
+}
+
+#[test]
+fn the_version_is_told() {
+    let (code, text) = code_and_text(&client(&["--version"], ""));
+    assert_eq!((code, text.trim()), (0, concat!("tcpmux-client ", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn a_passcode_in_the_arguments_is_refused_and_not_repeated() {
+    let (string, passcode) = enrolment_string("127.0.0.1:1");
+    let (code, text) = code_and_text(&client(&["enroll", &string], ""));
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("enroll -") && !text.contains(&passcode), "{text}");
+}
+
+#[test]
+fn a_string_that_cannot_be_read_is_a_usage_error_that_keeps_the_passcode() {
+    let (string, passcode) = enrolment_string("127.0.0.1:1");
+    let state = tempfile::tempdir().unwrap();
+    let input = string.replace("ca=sha256", "ca=md5");
+    let output = client(&["enroll", "-", "--state", state.path().to_str().unwrap()], &input);
+    let (code, text) = code_and_text(&output);
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("sha256:") && !text.contains(&passcode), "{text}");
+}
+
+#[test]
+fn a_name_that_does_not_exist_is_a_network_error() {
+    let (string, passcode) = enrolment_string("no-such-host.invalid:7443");
+    let state = tempfile::tempdir().unwrap();
+    let output = client(&["enroll", "-", "--state", state.path().to_str().unwrap()], &string);
+    let (code, text) = code_and_text(&output);
+    assert_eq!(code, 6, "{text}");
+    assert!(text.contains("no-such-host.invalid") && !text.contains(&passcode), "{text}");
+}
+
+#[test]
+fn a_bad_configuration_exits_with_78_and_names_the_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("client.toml");
+    std::fs::write(&file, "alow_lan = true\n").unwrap();
+    let (code, text) = code_and_text(&client(&["run", "--config", file.to_str().unwrap()], ""));
+    assert_eq!(code, 78, "{text}");
+    assert!(text.contains("alow_lan"), "{text}");
+    let (code, text) = code_and_text(&client(&["run", "--service", "web=http://10.0.0.1"], ""));
+    assert_eq!(code, 78, "{text}");
+    assert!(text.contains("allow_lan"), "{text}");
+    let (code, _) = code_and_text(&client(&["--log-level", "a=b=c", "run"], ""));
+    assert_eq!(code, 78);
+}
+
+#[test]
+fn without_an_identity_every_command_says_what_to_do() {
+    let state = tempfile::tempdir().unwrap();
+    let state = state.path().to_str().unwrap();
+    for command in ["run", "status", "doctor"] {
+        let (code, text) = code_and_text(&client(&[command, "--state", state, "--no-local-api"], ""));
+        assert_eq!(code, 1, "{command}: {text}");
+        assert!(text.contains("tcpmux-client enroll"), "{command}: {text}");
+    }
+}
