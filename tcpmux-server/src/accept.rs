@@ -80,12 +80,13 @@ impl TunnelServer {
         driver: JoinHandle<Option<Ended>>,
     ) {
         let peer = arrival.peer;
-        let (session, permit) = match self.begin_session(arrival, handshake).await {
+        // What is over before the session is held, or after, is boxed here and below: an idle session
+        // keeps only what it needs to wait.
+        let (session, permit) = match Box::pin(self.begin_session(arrival, handshake)).await {
             Ok(begun) => begun,
             Err((no, presented)) => return note(&no, presented.as_ref(), peer),
         };
-        // Boxed late, so that an idle session keeps only what its conversation needs.
-        Box::pin(self.hold_session(session, driver)).await;
+        self.hold_session(session, driver).await;
         drop(permit);
     }
 
@@ -178,6 +179,12 @@ impl TunnelServer {
         let entered = self
             .sessions
             .enter(live, Instant::now(), |presented| self.admission.admit(presented, now).map(drop));
+        // The registry has the last word: a newer session may have come and gone while this one was
+        // being welcomed, and then no row speaks of this one.
+        let entered = match entered {
+            Ok(()) => self.confirm(&device, generation).await,
+            refused => refused,
+        };
         if let Err(not_entered) = entered {
             self.give_up_place(&device, generation).await;
             dismiss(not_entered, &handle, &mut control).await;
@@ -196,6 +203,16 @@ impl TunnelServer {
         };
         self.registry.publish(event);
         Ok(Session { id, device, generation, handle, control, orders })
+    }
+
+    /// Whether the registry still has this session; if not, it is taken out of the table again.
+    async fn confirm(&self, device: &model::DeviceRef, generation: Generation) -> Result<(), NotEntered> {
+        let standing = self.registry.lookup(device).await.map(|record| record.generation);
+        if standing == Some(generation) {
+            return Ok(());
+        }
+        self.sessions.leave(device, generation);
+        Err(NotEntered::Newer(standing.unwrap_or(generation)))
     }
 
     /// Undoes [`Registry::connect`](registry::Registry::connect). The older session has lost its place
@@ -286,4 +303,34 @@ async fn dismiss(not_entered: NotEntered, handle: &SessionHandle, control: &mut 
         }
     };
     converse::part(handle, control, &message, cause).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_an_idle_session_keeps_in_its_task_is_small() {
+        let registry = registry::Registry::in_process(model::NodeId::from_random([1; 16]), 1);
+        let tasks = runtime::Tasks::new();
+        let server = TunnelServer::start(
+            crate::Config::default(),
+            registry.clone(),
+            registry.certificates().clone(),
+            crate::Naming::Deployment("abcd2345.tcpmux.internal".parse().unwrap()),
+            runtime::Clock::system(),
+            tasks.clone(),
+        );
+        let (io, _device) = tokio::io::duplex(64);
+        let (driver, handshake) = tcpmux_proto::cloud(io, server.settings());
+        let arrival = Arrival {
+            presented: Err(IdentityError::Name),
+            peer: "192.0.2.7:40000".parse().unwrap(),
+            has_seat: true,
+            permit: Arc::clone(&server.seats).try_acquire_owned().unwrap(),
+        };
+        let session = Arc::clone(&server).run_session(arrival, handshake, tasks.spawn(driver));
+        assert!(size_of_val(&session) <= 1536, "{} bytes", size_of_val(&session));
+        assert!(size_of::<Live>() <= 160, "{} bytes", size_of::<Live>());
+    }
 }

@@ -50,6 +50,10 @@ impl Conversation<'_> {
             _ = self.handle.closed() => Over::Gone,
             over = self.talk(&mut control) => over,
         };
+        Box::pin(self.end(over, control)).await
+    }
+
+    async fn end(&self, over: Over, mut control: CloudControl) -> DisconnectCause {
         let ours = match over {
             Over::Ordered(Order::Replaced(generation)) => {
                 let message = CloudMessage::Replaced(Replaced { generation });
@@ -90,11 +94,18 @@ impl Conversation<'_> {
                 message = control.receive() => message,
                 plan = draining.wait_for(Option::is_some) => break plan.ok().and_then(|plan| *plan),
             };
-            if let Err(over) = self.answer(message, control, &mut allowance).await {
+            if let Err(over) = Box::pin(self.answer(message, control, &mut allowance)).await {
                 return over;
             }
         };
-        let Some(plan) = plan else { return Over::Gone };
+        match plan {
+            Some(plan) => Box::pin(self.leave(plan, control, allowance)).await,
+            None => Over::Gone,
+        }
+    }
+
+    /// Asks the device to go elsewhere and answers it until it has gone.
+    async fn leave(&self, plan: Plan, control: &mut CloudControl, mut allowance: Allowance) -> Over {
         let delay = plan.delay();
         if control.send(&CloudMessage::Drain(Drain { deadline: plan.left(), delay })).await.is_err() {
             return Over::Gone;
@@ -106,7 +117,7 @@ impl Conversation<'_> {
                 message = control.receive() => message,
                 () = &mut departed => return Over::Ordered(Order::End(DisconnectCause::Draining)),
             };
-            if let Err(over) = self.answer(message, control, &mut allowance).await {
+            if let Err(over) = Box::pin(self.answer(message, control, &mut allowance)).await {
                 return over;
             }
         }

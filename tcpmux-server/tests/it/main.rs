@@ -8,6 +8,7 @@ mod hostile;
 mod identity;
 mod liveness;
 mod open;
+mod races;
 mod revocation;
 mod sessions;
 mod support;

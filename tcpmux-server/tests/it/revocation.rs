@@ -1,23 +1,13 @@
 //! A certificate that ends ends its session, at once.
 
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
-use model::{CertificateStatus, DisconnectCause, NodeId, Timestamp};
-use registry::{Admission, Admitted, NotAdmitted, Presented, Registry, RevocationNotice};
+use model::{CertificateStatus, DisconnectCause};
+use registry::RevocationNotice;
 use tcpmux_proto::{CloudMessage, OpenError, RefusedReason};
-use tcpmux_server::{Config, Naming};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::{
-    certificates::DOMAIN,
-    support::{Cloud, reason},
-};
+use crate::support::{Cloud, reason};
 
 #[tokio::test(start_paused = true)]
 async fn a_revoked_device_loses_its_session_and_all_its_streams_and_the_order_is_acknowledged() {
@@ -100,52 +90,6 @@ async fn a_device_that_does_not_read_is_closed_all_the_same() {
     assert_eq!((receipt.nodes_acked, receipt.tunnels_closed), (1, 1));
     assert!(receipt.elapsed <= Duration::from_secs(1), "{:?}", receipt.elapsed);
     assert_eq!(cloud.ended(device.welcome.generation).await, DisconnectCause::Revoked);
-}
-
-/// Revokes between the first question and the second.
-#[derive(Debug)]
-struct RevokedInBetween {
-    asked: AtomicBool,
-    order: Mutex<Option<Registry>>,
-    notice: RevocationNotice,
-}
-
-impl Admission for RevokedInBetween {
-    fn admit(&self, presented: &Presented, _: Timestamp) -> Result<Admitted, NotAdmitted> {
-        if self.asked.swap(true, Ordering::SeqCst) && self.order.lock().unwrap().is_none() {
-            return Err(NotAdmitted::Revoked);
-        }
-        if let Some(registry) = self.order.lock().unwrap().take() {
-            let notice = self.notice.clone();
-            tokio::runtime::Handle::current()
-                .spawn(async move { registry.revoke(notice, Duration::from_secs(3)).await });
-        }
-        Ok(Admitted {
-            device: presented.device.clone(),
-            fingerprint: presented.fingerprint,
-            not_after: presented.not_after,
-        })
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_revocation_during_the_connect_does_not_slip_through() {
-    let registry = Registry::in_process(NodeId::from_random([7; 16]), 1);
-    let device = model::DeviceRef::new(model::TenantName::default(), "cam-01".parse().unwrap());
-    let admission = Arc::new(RevokedInBetween {
-        asked: AtomicBool::new(false),
-        order: Mutex::new(Some(registry.clone())),
-        notice: RevocationNotice { sequence: 1, device: device.clone(), certificates: vec![] },
-    });
-    let naming = Naming::Deployment(DOMAIN.parse().unwrap());
-    let cloud = Cloud::start_as(Config::default(), registry, admission, naming);
-    let camera = cloud.authority.issue("cam-01");
-    let mut greeted = cloud.try_connect(&camera, "boot").await.unwrap();
-    let CloudMessage::Goodbye(goodbye) = greeted.control.receive().await.unwrap() else { panic!() };
-    assert_eq!(goodbye.cause, DisconnectCause::Revoked);
-    greeted.handle.closed().await;
-    assert_eq!(cloud.server.session_count(), 0);
-    assert_eq!(cloud.registry.lookup(&device).await, None);
 }
 
 #[tokio::test(start_paused = true)]
