@@ -245,6 +245,10 @@ impl Supervisor {
                 tracing::info!(delay_s = delay.as_secs_f32(), "the cloud asks to connect elsewhere");
                 within_reason(delay)
             }
+            Leave::Unregistered => {
+                tracing::warn!("the cloud does not find this session: connecting anew");
+                backoff.next_delay()
+            }
             Leave::Ended(cause) => {
                 let delay = delay_after(cause, backoff);
                 tracing::warn!(cause = cause.as_str(), delay_s = delay.as_secs_f32(), "disconnected");

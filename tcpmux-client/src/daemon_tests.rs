@@ -208,6 +208,18 @@ async fn a_drain_brings_a_new_session_while_old_streams_finish() {
 }
 
 #[tokio::test]
+async fn a_session_that_the_cloud_does_not_find_is_made_anew() {
+    let cloud = FakeCloud::start().await;
+    let device = Device::of(&cloud, &[]);
+    let _daemon = device.start().await;
+    let mut lost = soon(cloud.next_session()).await;
+    let status = tcpmux_proto::Status { registered: false, generation: None };
+    lost.control.send(&CloudMessage::Status(status)).await.unwrap();
+    soon(cloud.next_session()).await;
+    assert_eq!(soon(lost.handle.closed()).await, DisconnectCause::Closed);
+}
+
+#[tokio::test]
 async fn a_replaced_session_is_not_fought_for() {
     let cloud = FakeCloud::start().await;
     let device = Device::of(&cloud, &[]);
@@ -234,10 +246,9 @@ async fn at_two_thirds_of_its_life_the_certificate_is_renewed_and_the_tunnel_use
     let device = Device::with(&cloud, &[], ((2026, 11, 1), (2027, 1, 30)), clock);
     let daemon = device.start().await;
     let first = soon(cloud.next_session()).await;
-    hand.set(Timestamp::from_secs(1_793_491_200).plus(DAY * 50));
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    soon(daemon.wait_for(|status| status.connected)).await;
     assert!(cloud.heard().is_empty(), "a renewal before its time");
-    hand.advance(DAY * 20);
+    hand.advance(DAY * 50);
     let second = soon(cloud.next_session()).await;
     assert_eq!(cloud.lines(), ["POST /.well-known/est/simplereenroll"]);
     assert_eq!(cloud.heard()[0].client, Some(first.client.clone()));

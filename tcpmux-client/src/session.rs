@@ -8,7 +8,7 @@ use runtime::Tasks;
 use tcpmux_proto::{CloudMessage, DeviceControl, DeviceMessage, Goodbye, Greeted, Incoming, SessionHandle};
 use tokio::{
     sync::oneshot,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +31,8 @@ pub(crate) enum Leave {
     Ended(DisconnectCause),
     /// The node goes away; connect elsewhere after this delay. Live streams go on.
     Drain(Duration),
+    /// The cloud does not know this session, although the connection stands.
+    Unregistered,
 }
 
 impl Session {
@@ -85,6 +87,9 @@ impl Served {
         tasks: Tasks,
     ) {
         let process_ends = tasks.draining();
+        let phase = Instant::now() + ASK_EVERY.mul_f64(0.5 + fastrand::f64() / 2.0);
+        let mut questions = interval_at(phase, ASK_EVERY);
+        questions.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let serving = tasks.spawn(serve(incoming, services, tasks.clone()));
         // Once set, no new streams come; the session ends when the live ones have, or at this moment.
         let mut finish_by: Option<Instant> = None;
@@ -100,14 +105,23 @@ impl Served {
                         self.tell(Leave::Ended(DisconnectCause::Replaced));
                         finish_by = Some(self.finish_within(FINISH));
                     }
+                    Ok(CloudMessage::Status(status)) if !status.registered => {
+                        self.tell(Leave::Unregistered);
+                    }
                     Ok(CloudMessage::Goodbye(goodbye)) => break goodbye.cause,
-                    Ok(CloudMessage::Ping(ping)) => drop(control.send(&DeviceMessage::Pong(ping)).await),
+                    Ok(CloudMessage::Ping(ping)) => {
+                        drop(timeout(CONTROL_LIMIT, control.send(&DeviceMessage::Pong(ping))).await);
+                    }
                     Ok(_) => {}
                     Err(error) => {
                         tracing::debug!(%error, "the control stream failed");
                         break self.cause_soon().await;
                     }
                 },
+                // A tunnel that stands is not yet one that is found: the registry may have forgotten it.
+                _ = questions.tick(), if finish_by.is_none() => {
+                    drop(timeout(CONTROL_LIMIT, control.send(&DeviceMessage::StatusQuery)).await);
+                }
                 () = self.retired.cancelled(), if finish_by.is_none() => {
                     finish_by = Some(self.finish_within(FINISH));
                 }
@@ -116,7 +130,7 @@ impl Served {
                 }
                 () = finished(&self.handle, finish_by), if finish_by.is_some() => {
                     let goodbye = DeviceMessage::Goodbye(Goodbye { cause: DisconnectCause::Closed });
-                    drop(timeout(GOODBYE, control.send(&goodbye)).await);
+                    drop(timeout(CONTROL_LIMIT, control.send(&goodbye)).await);
                     break DisconnectCause::Closed;
                 }
             }
@@ -133,7 +147,7 @@ impl Served {
 
     /// The control stream ends together with the session, whose cause says more.
     async fn cause_soon(&self) -> DisconnectCause {
-        timeout(GOODBYE, self.handle.closed()).await.unwrap_or(DisconnectCause::Protocol)
+        timeout(CONTROL_LIMIT, self.handle.closed()).await.unwrap_or(DisconnectCause::Protocol)
     }
 
     fn tell(&mut self, leave: Leave) {
@@ -153,4 +167,5 @@ async fn finished(handle: &SessionHandle, by: Option<Instant>) {
 
 const LONGEST_FINISH: Duration = Duration::from_secs(3600);
 const FINISH: Duration = Duration::from_secs(30);
-const GOODBYE: Duration = Duration::from_secs(2);
+const CONTROL_LIMIT: Duration = Duration::from_secs(2);
+const ASK_EVERY: Duration = Duration::from_secs(60);

@@ -1,7 +1,7 @@
 //! `tcpmux-client enroll`: the first certificate.
 
 use std::{
-    io::{Read, Take},
+    io::{BufRead, BufReader, Read},
     path::Path,
 };
 
@@ -69,24 +69,25 @@ fn request(arguments: Enroll) -> Result<EnrollRequest, Failure> {
 }
 
 fn read_string() -> Result<EnrolmentString, Failure> {
-    let text = read_bounded(std::io::stdin().take(LONGEST_INPUT), "standard input")?;
+    let text = read_line(std::io::stdin(), "standard input")?;
     text.expose().parse().map_err(|error| Failure::new(USAGE, error))
 }
 
 fn read_passcode(file: &Path) -> Result<Passcode, Failure> {
     let text = if file == Path::new("-") {
-        read_bounded(std::io::stdin().take(LONGEST_INPUT), "standard input")?
+        read_line(std::io::stdin(), "standard input")?
     } else {
         let opened = std::fs::File::open(file)
             .map_err(|error| Failure::new(USAGE, format!("cannot read {}: {error}", file.display())))?;
-        read_bounded(opened.take(LONGEST_INPUT), &file.display().to_string())?
+        read_line(opened, &file.display().to_string())?
     };
     text.expose().trim().parse().map_err(|error| Failure::new(USAGE, format!("{}: {error}", file.display())))
 }
 
-fn read_bounded(mut from: Take<impl Read>, name: &str) -> Result<Secret<String>, Failure> {
+/// The first line: a person who pastes it need not know how to end the input.
+fn read_line(from: impl Read, name: &str) -> Result<Secret<String>, Failure> {
     let mut text = String::new();
-    match from.read_to_string(&mut text) {
+    match BufReader::new(from.take(LONGEST_INPUT)).read_line(&mut text) {
         Ok(_) => Ok(Secret::new(text)),
         Err(error) => Err(Failure::new(USAGE, format!("cannot read {name}: {error}"))),
     }
