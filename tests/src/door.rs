@@ -1,17 +1,23 @@
 //! Calling a door: one connection a call, either version of HTTP, or bytes as they are.
 
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
-use hyper::body::{Body, Incoming};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::{Body, Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::mpsc,
     task::JoinSet,
     time::timeout,
 };
@@ -28,7 +34,7 @@ pub struct Door {
 
 /// A call that is being put together.
 #[derive(Debug)]
-#[must_use]
+#[must_use = "a call that is not sent does nothing"]
 pub struct Call {
     door: Door,
     request: Request<()>,
@@ -71,6 +77,11 @@ impl Door {
     /// The same door, approached with a client certificate.
     pub fn showing(&self, identity: &Identity) -> Self {
         Self { address: self.address, tls: self.tls.clone().with_identity(identity.clone()) }
+    }
+
+    /// The same door, approached from another address of loopback.
+    pub fn from_source(&self, source: IpAddr) -> Self {
+        Self { address: self.address, tls: self.tls.clone().from_source(source) }
     }
 
     /// How handshakes are made here.
@@ -257,7 +268,7 @@ impl Answer {
         format!("{status} {}", value["code"].as_str().unwrap_or("-"))
     }
 
-    /// The next piece of the body; `None` at its true end. Trailers are left out.
+    /// The next piece of the body; `None` at its true end. Trailers and empty pieces are left out.
     ///
     /// # Errors
     /// If the body is cut.
@@ -265,7 +276,9 @@ impl Answer {
         loop {
             match self.body.frame().await? {
                 Ok(frame) => {
-                    if let Ok(data) = frame.into_data() {
+                    if let Ok(data) = frame.into_data()
+                        && !data.is_empty()
+                    {
                         return Some(Ok(data));
                     }
                 }
@@ -295,4 +308,12 @@ impl Answer {
         let got = self.status;
         panic!("expected {status}, got {got}: {}", self.text().await);
     }
+}
+
+/// A body that is fed piece by piece, and ends when the sender is dropped.
+pub fn pieces() -> (mpsc::Sender<Bytes>, impl Body<Data = Bytes, Error = Infallible> + Send + 'static) {
+    let (feed, mut pieces) = mpsc::channel(1);
+    let frames = futures_util::stream::poll_fn(move |context| pieces.poll_recv(context))
+        .map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
+    (feed, StreamBody::new(frames))
 }

@@ -25,7 +25,7 @@ pub use binaries::{client_program, cloud_program, workspace};
 pub use cloud::{Cloud, CloudPlan};
 pub use command::{Finished, run, run_ok};
 pub use device::{Device, EnrolledDevice};
-pub use door::{Answer, Call, Door};
+pub use door::{Answer, Call, Door, pieces};
 pub use eventually::{eventually, eventually_within};
 pub use namespace::Namespace;
 pub use nginx::Nginx;

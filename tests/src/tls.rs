@@ -1,6 +1,10 @@
 //! TLS as callers speak it, with every choice in the test's hand.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion,
@@ -8,7 +12,7 @@ use rustls::{
     crypto::CryptoProvider,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// A client certificate and its key.
@@ -56,6 +60,7 @@ pub struct TlsClient {
     identity: Option<Identity>,
     versions: Option<&'static [&'static SupportedProtocolVersion]>,
     alpn: Vec<Vec<u8>>,
+    source: Option<IpAddr>,
 }
 
 impl TlsClient {
@@ -97,6 +102,13 @@ impl TlsClient {
         self
     }
 
+    /// The same, coming from this address of loopback: to a cloud another caller.
+    #[must_use]
+    pub fn from_source(mut self, source: IpAddr) -> Self {
+        self.source = Some(source);
+        self
+    }
+
     /// The settings as rustls takes them.
     ///
     /// # Panics
@@ -123,7 +135,14 @@ impl TlsClient {
     /// If there is no connection or the handshake fails. With TLS 1.3 a server's no to a client
     /// certificate comes only with the first read.
     pub async fn connect(&self, address: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
-        let socket = TcpStream::connect(address).await?;
+        let socket = match self.source {
+            None => TcpStream::connect(address).await?,
+            Some(source) => {
+                let socket = TcpSocket::new_v4()?;
+                socket.bind((source, 0).into())?;
+                socket.connect(address).await?
+            }
+        };
         socket.set_nodelay(true)?;
         let connector = TlsConnector::from(Arc::new(self.config()));
         connector.connect(ServerName::try_from("localhost").expect("a name"), socket).await

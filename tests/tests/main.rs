@@ -1,3 +1,17 @@
-//! The stories: what the whole system does, told by real processes.
+//! The stories: what the whole system does, told by real processes. And the keepers: what the source,
+//! the routes and the documents must stay true to.
 
 #![allow(clippy::unwrap_used, reason = "a story that fails is a failing test")]
+
+mod keepers {
+    mod dependencies;
+    mod floors;
+    mod flows;
+    mod refusals;
+    mod sources;
+    mod words;
+}
+
+mod http_matrix;
+mod main_path;
+mod stage;
