@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 
 use axum::body::Body;
-use http::{Response, request::Parts};
-use http_body::Body as _;
+use http::{Response, StatusCode, Version, header::EXPECT, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use model::{DeviceRef, Level, MethodClass, Refusal, RequestId};
 use runtime::random;
@@ -55,6 +54,10 @@ impl Visit<'_> {
         upgrade: OnUpgrade,
         mut account: Account,
     ) -> Response<Body> {
+        let mut body = Upload::new(body, account.bytes());
+        if self.parts.version < Version::HTTP_2 && !self.parts.headers.contains_key(EXPECT) {
+            body.throw_away_leftovers(&self.proxy.around.tasks);
+        }
         match self.walk(body, upgrade, &mut account).await {
             Ok(Outcome::Here(response)) => {
                 account.answered(response.status());
@@ -79,7 +82,7 @@ impl Visit<'_> {
 
     async fn walk(
         &self,
-        body: Incoming,
+        body: Upload,
         upgrade: OnUpgrade,
         account: &mut Account,
     ) -> Result<Outcome, Refusal> {
@@ -93,7 +96,7 @@ impl Visit<'_> {
         if let Some(response) = cors.preflight(&self.parts.method, headers) {
             return Ok(Outcome::Here(response));
         }
-        let shape = Shape::read(self.parts, body.is_end_stream())?;
+        let shape = Shape::read(self.parts, body.is_empty())?;
         if let Navigation::Redirect(response) = navigation::of(hosts, &asked, self.parts)? {
             return Ok(Outcome::Here(response));
         }
@@ -110,7 +113,7 @@ impl Visit<'_> {
         asked: &Asked,
         shape: &Shape,
         token: &ProxyToken,
-        body: Incoming,
+        body: Upload,
         upgrade: OnUpgrade,
         account: &mut Account,
     ) -> Result<Outcome, Refusal> {
@@ -129,13 +132,12 @@ impl Visit<'_> {
             method: self.parts.method.clone(),
             path: asked.forwarded.clone(),
             headers: request::for_device(&self.parts.headers, shape, &ours),
-            body: Upload::new(body, account.bytes()),
+            body,
         };
         let stream = around.open(&self.call(&admission, StreamKind::Http, trace.id)).await?;
         let lease = admission.lease;
         let (response, line) = forward::exchange(around, stream, outgoing, shape, lease.clone()).await?;
-        if response.status() == http::StatusCode::SWITCHING_PROTOCOLS && shape.exchange == Exchange::WebSocket
-        {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS && shape.exchange == Exchange::WebSocket {
             let (response, go_on) =
                 websocket::switch(around, upgrade, response, line, lease, asked, self.request_id)?;
             return Ok(Outcome::Switched(response, Box::new(go_on)));

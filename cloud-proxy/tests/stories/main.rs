@@ -9,6 +9,7 @@ mod device;
 mod exchanges;
 mod house;
 mod leases;
+mod leftovers;
 mod published;
 mod raw_streams;
 mod refusals;
