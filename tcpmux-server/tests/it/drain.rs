@@ -9,7 +9,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::support::{Cloud, reason};
+use crate::support::{Cloud, reason, told};
 
 #[tokio::test(start_paused = true)]
 async fn idle_devices_are_asked_to_go_and_the_server_is_empty_long_before_the_grace_ends() {
@@ -17,13 +17,13 @@ async fn idle_devices_are_asked_to_go_and_the_server_is_empty_long_before_the_gr
     let camera = cloud.enrolled("cam-01");
     let mut device = cloud.connect(&camera, "boot").await;
     let begin = Instant::now();
-    let told = async {
-        let CloudMessage::Drain(drain) = device.control.receive().await.unwrap() else { panic!() };
-        let CloudMessage::Goodbye(goodbye) = device.control.receive().await.unwrap() else { panic!() };
+    let hearing = async {
+        let CloudMessage::Drain(drain) = told(&mut device).await else { panic!() };
+        let CloudMessage::Goodbye(goodbye) = told(&mut device).await else { panic!() };
         (drain, goodbye)
     };
     let grace = Duration::from_secs(30);
-    let ((), (drain, goodbye)) = tokio::join!(cloud.server.drain(grace), told);
+    let ((), (drain, goodbye)) = tokio::join!(cloud.server.drain(grace), hearing);
     assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
     assert_eq!(drain.deadline, grace);
     assert!(drain.delay < Duration::from_secs(1));
@@ -44,7 +44,7 @@ async fn a_draining_server_takes_no_session_and_no_stream_and_lets_live_streams_
 
     let server = cloud.server.clone();
     let draining = cloud.tasks.spawn(async move { server.drain(Duration::from_secs(30)).await });
-    let CloudMessage::Drain(_) = device.control.receive().await.unwrap() else { panic!() };
+    let CloudMessage::Drain(_) = told(&mut device).await else { panic!() };
     assert_eq!(reason(cloud.try_connect(&two, "boot").await), RefusedReason::Draining);
     assert_eq!(cloud.open(&one.device, "web").await.unwrap_err(), OpenError::Draining);
 

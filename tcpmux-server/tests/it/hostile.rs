@@ -10,7 +10,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::support::{Cloud, hello, reason, until};
+use crate::support::{Cloud, hello, reason, told, until};
 
 /// A frame as the wire has it: version, type, flags, stream, length.
 fn frame(kind: u8, flags: u16, stream: u32, length: usize) -> Vec<u8> {
@@ -167,7 +167,7 @@ async fn a_flood_of_control_messages_is_a_breach_and_the_usual_ones_are_not() {
     let mut device = cloud.connect(&quiet, "boot").await;
     for n in 0..600 {
         device.control.send(&DeviceMessage::Ping(Ping { n })).await.unwrap();
-        assert_eq!(device.control.receive().await.unwrap(), CloudMessage::Pong(Ping { n }));
+        assert_eq!(told(&mut device).await, CloudMessage::Pong(Ping { n }));
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     let mut device = cloud.connect(&loud, "boot").await;

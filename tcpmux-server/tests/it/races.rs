@@ -18,7 +18,7 @@ use tcpmux_server::{Config, Naming};
 
 use crate::{
     certificates::DOMAIN,
-    support::{Cloud, until},
+    support::{Cloud, told, until},
 };
 
 /// Admits, and does something else beside when it is asked for the nth time. Each connection asks
@@ -80,7 +80,7 @@ async fn a_revocation_during_the_connect_does_not_slip_through() {
     });
     let camera = cloud.authority.issue("cam-01");
     let mut greeted = cloud.try_connect(&camera, "boot").await.unwrap();
-    let CloudMessage::Goodbye(goodbye) = greeted.control.receive().await.unwrap() else { panic!() };
+    let CloudMessage::Goodbye(goodbye) = told(&mut greeted).await else { panic!() };
     assert_eq!(goodbye.cause, DisconnectCause::Revoked);
     greeted.handle.closed().await;
     assert_eq!((cloud.server.session_count(), cloud.registry.session_count()), (0, 0));
@@ -99,7 +99,7 @@ async fn a_session_that_was_overtaken_by_one_that_came_and_went_serves_nobody() 
     });
     let camera = cloud.authority.issue("cam-01");
     let mut overtaken = cloud.try_connect(&camera, "boot").await.unwrap();
-    let CloudMessage::Replaced(_) = overtaken.control.receive().await.unwrap() else { panic!() };
+    let CloudMessage::Replaced(_) = told(&mut overtaken).await else { panic!() };
     overtaken.handle.closed().await;
     assert_eq!((cloud.server.session_count(), cloud.registry.session_count()), (0, 0));
     // The control: the next one is not overtaken.
@@ -115,7 +115,7 @@ async fn a_newcomer_that_fails_late_leaves_no_session_that_only_one_side_knows()
     let newcomer = cloud.try_connect(&camera, "boot").await.unwrap();
     newcomer.handle.closed().await;
     // It took the older one's row before it failed; so the older one has to come again.
-    let CloudMessage::Replaced(_) = standing.control.receive().await.unwrap() else { panic!() };
+    let CloudMessage::Replaced(_) = told(&mut standing).await else { panic!() };
     assert_eq!(cloud.ended(standing.welcome.generation).await, DisconnectCause::Replaced);
     assert_eq!((cloud.server.session_count(), cloud.registry.session_count()), (0, 0));
     cloud.connect(&camera, "boot").await;

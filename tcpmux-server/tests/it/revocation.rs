@@ -7,7 +7,7 @@ use registry::RevocationNotice;
 use tcpmux_proto::{CloudMessage, OpenError, RefusedReason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Cloud, reason};
+use crate::support::{Cloud, reason, told};
 
 #[tokio::test(start_paused = true)]
 async fn a_revoked_device_loses_its_session_and_all_its_streams_and_the_order_is_acknowledged() {
@@ -43,8 +43,8 @@ async fn a_revoked_device_is_told_the_cause() {
     let cloud = Cloud::start();
     let camera = cloud.enrolled("cam-01");
     let mut device = cloud.connect(&camera, "boot").await;
-    let (_, told) = tokio::join!(cloud.revoke(&camera), device.control.receive());
-    let CloudMessage::Goodbye(goodbye) = told.unwrap() else { panic!() };
+    let (_, last_word) = tokio::join!(cloud.revoke(&camera), told(&mut device));
+    let CloudMessage::Goodbye(goodbye) = last_word else { panic!() };
     assert_eq!(goodbye.cause, DisconnectCause::Revoked);
 }
 
@@ -103,9 +103,9 @@ async fn a_session_ends_with_its_certificate() {
     assert_eq!(cloud.server.session_count(), 1, "one second is left");
 
     cloud.hand.advance(Duration::from_secs(1));
-    let (cause, told) = tokio::join!(cloud.ended(device.welcome.generation), device.control.receive());
+    let (cause, last_word) = tokio::join!(cloud.ended(device.welcome.generation), told(&mut device));
     assert_eq!(cause, DisconnectCause::Expired);
-    let CloudMessage::Goodbye(goodbye) = told.unwrap() else { panic!() };
+    let CloudMessage::Goodbye(goodbye) = last_word else { panic!() };
     assert_eq!(goodbye.cause, DisconnectCause::Expired);
     assert_eq!(reason(cloud.try_connect(&camera, "boot").await), RefusedReason::NotAdmitted);
 }

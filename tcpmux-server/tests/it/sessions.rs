@@ -7,7 +7,7 @@ use tcpmux_proto::{CloudMessage, DeviceMessage, Goodbye, OpenError, Ping, Refuse
 use tcpmux_server::Config;
 use tokio::io::AsyncReadExt;
 
-use crate::support::{Cloud, reason, refusal, until};
+use crate::support::{Cloud, reason, refusal, told, until};
 
 #[tokio::test(start_paused = true)]
 async fn a_newer_session_takes_over_and_the_older_one_is_told_why_it_ends() {
@@ -17,8 +17,8 @@ async fn a_newer_session_takes_over_and_the_older_one_is_told_why_it_ends() {
     let second = cloud.connect(&camera, "boot-a").await;
     assert!(second.welcome.generation > first.welcome.generation);
 
-    let told = first.control.receive().await.unwrap();
-    let CloudMessage::Replaced(replaced) = told else { panic!("told {told:?}") };
+    let last_word = told(&mut first).await;
+    let CloudMessage::Replaced(replaced) = last_word else { panic!("told {last_word:?}") };
     assert_eq!(replaced.generation, second.welcome.generation);
     first.handle.closed().await;
     assert_eq!(cloud.ended(first.welcome.generation).await, DisconnectCause::Replaced);
@@ -94,17 +94,17 @@ async fn a_device_can_ask_whether_it_is_registered() {
     let camera = cloud.enrolled("cam-01");
     let mut device = cloud.connect(&camera, "boot").await;
     device.control.send(&DeviceMessage::Ping(Ping { n: 7 })).await.unwrap();
-    assert_eq!(device.control.receive().await.unwrap(), CloudMessage::Pong(Ping { n: 7 }));
+    assert_eq!(told(&mut device).await, CloudMessage::Pong(Ping { n: 7 }));
 
     device.control.send(&DeviceMessage::StatusQuery).await.unwrap();
-    let CloudMessage::Status(status) = device.control.receive().await.unwrap() else { panic!() };
+    let CloudMessage::Status(status) = told(&mut device).await else { panic!() };
     assert!(status.registered);
     assert_eq!(status.generation, Some(device.welcome.generation));
 
     // A registry that lost the row says so.
     cloud.registry.disconnect(&camera.device, device.welcome.generation).await;
     device.control.send(&DeviceMessage::StatusQuery).await.unwrap();
-    let CloudMessage::Status(status) = device.control.receive().await.unwrap() else { panic!() };
+    let CloudMessage::Status(status) = told(&mut device).await else { panic!() };
     assert_eq!((status.registered, status.generation), (false, None));
 }
 

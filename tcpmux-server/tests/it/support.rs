@@ -8,8 +8,8 @@ use model::{
 use registry::{CertificateEntry, Receipt, Registry, RevocationNotice};
 use runtime::{Clock, ManualClock, Tasks};
 use tcpmux_proto::{
-    DeviceHandshake, Dialer, GreetError, Greeted, Hello, OpenError, Refused, RefusedReason, Settings,
-    StreamHeader, StreamKind, TunnelStream,
+    CloudMessage, DeviceHandshake, Dialer, GreetError, Greeted, Hello, OpenError, Refused, RefusedReason,
+    Settings, StreamHeader, StreamKind, TunnelStream,
 };
 use tcpmux_server::{Config, Naming, TunnelServer};
 use tokio::{io::DuplexStream, sync::broadcast};
@@ -169,6 +169,12 @@ pub(crate) fn header(service: &str) -> StreamHeader {
         level: Level::Operator,
         assertion: None,
     }
+}
+
+/// The next thing that the cloud says to a device.
+pub(crate) async fn told(device: &mut Greeted) -> CloudMessage {
+    let message = tokio::time::timeout(Duration::from_secs(600), device.control.receive()).await;
+    message.expect("the cloud says something").unwrap()
 }
 
 /// What the cloud answered to a device that it did not take.
