@@ -17,10 +17,10 @@ pub(crate) fn rewritten(
     authority: &Authority,
 ) -> Option<HeaderValue> {
     let text = std::str::from_utf8(location.as_bytes()).ok()?;
-    let base = Url::parse(&format!("http://{LOCAL_AUTHORITY}")).ok()?.join(forwarded_path).ok()?;
-    // A forwarded path like `//x` would be read as another host.
-    let base =
-        if base.host_str() == Some(LOCAL_AUTHORITY) { base } else { Url::parse("http://localhost/").ok()? };
+    // The scheme is the client's: with another one, `https:../x` would be read as another host here, as a path there.
+    let root = Url::parse(&format!("https://{LOCAL_AUTHORITY}/")).ok()?;
+    // A forwarded path like `//x` names a host where a reference is expected.
+    let base = root.join(forwarded_path).ok().filter(|base| base.host() == root.host()).unwrap_or(root);
     let resolved = base.join(text).ok()?;
     if !matches!(resolved.scheme(), "http" | "https") {
         return Some(location.clone());
@@ -90,6 +90,28 @@ mod tests {
     fn a_redirect_elsewhere_is_left_alone() {
         for location in ["https://login.example.com/?back=/x", "//cdn.example.com/y", "mailto:a@b.example"] {
             assert_eq!(rewritten(location, "/"), location);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_redirect_leads_elsewhere_on_our_own_origin(
+            pieces in proptest::collection::vec(proptest::sample::select(vec![
+                "/", "..", ".", "%2e%2e", "%2E", "\\", "//", "http:", "https:", "localhost", "cloud.example.com", ":8443",
+                "@", "?", "#", "d/cam/web", "d/cam/web/", "v1/me", "x", " ", "\t", ";", "%2F", "%", ":", "[::1]", "127.1",
+            ]), 0..9),
+            path in proptest::sample::select(vec!["/", "/a/b?c", "//evil/x", "/../..", "/a/"]),
+        ) {
+            let authority: Authority = "cloud.example.com:8443".parse().unwrap();
+            let location = HeaderValue::from_str(&pieces.concat()).unwrap();
+            let Some(seen) = super::rewritten(&location, "/d/cam/web", path, &authority) else { return Ok(()) };
+            let page = Url::parse(&format!("https://cloud.example.com:8443/d/cam/web{path}")).unwrap();
+            if let Ok(target) = page.join(seen.to_str().unwrap())
+                && target.origin() == page.origin()
+            {
+                let under = target.path() == "/d/cam/web" || target.path().starts_with("/d/cam/web/");
+                proptest::prop_assert!(under, "{location:?} became {seen:?}, which leads to {target}");
+            }
         }
     }
 

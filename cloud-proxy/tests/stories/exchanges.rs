@@ -358,6 +358,8 @@ async fn an_early_answer_arrives_while_the_body_is_in_flight() {
     let response = house.send(request).await;
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(text(response).await, "big");
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(house.sessions.of("cam").stream_count(), 0, "the answer ends the stream, not the upload");
     drop(sender);
 }
 
