@@ -7,7 +7,7 @@ use std::{collections::VecDeque, time::Duration};
 pub(super) struct Scheduler {
     interactive: VecDeque<u32>,
     bulk: VecDeque<u32>,
-    /// Turns the interactive class had since the last of bulk.
+    /// Turns the interactive class had while bulk waited.
     ahead: u32,
 }
 
@@ -37,7 +37,7 @@ impl Scheduler {
     pub(super) fn pop(&mut self) -> Option<u32> {
         let bulk_is_due = self.ahead >= WEIGHT && !self.bulk.is_empty();
         let next = if bulk_is_due { None } else { self.interactive.pop_front() };
-        self.ahead = if next.is_some() { self.ahead + 1 } else { 0 };
+        self.ahead = if next.is_some() && !self.bulk.is_empty() { self.ahead + 1 } else { 0 };
         next.or_else(|| self.bulk.pop_front())
     }
 

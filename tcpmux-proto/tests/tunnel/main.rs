@@ -9,3 +9,4 @@ mod opening;
 mod simulated;
 mod support;
 mod throughput;
+mod wire;

@@ -206,7 +206,7 @@ async fn a_status_byte_without_meaning_is_a_lost_stream() {
 
 #[tokio::test]
 async fn streams_that_wait_are_reset_when_nobody_takes_them_any_more() {
-    let mut tunnel = Tunnel::new().await;
+    let tunnel = Tunnel::new().await;
     let mut waiting = tunnel.pair.cloud.open(header(StreamKind::Tcp)).unwrap();
     waiting.flush().await.unwrap();
     let answer = async {

@@ -16,41 +16,41 @@ use tokio::{
 };
 
 /// Both ends of a tunnel, and the tasks of its drivers.
-pub struct Tunnel {
-    pub pair: Pair,
-    pub drivers: JoinSet<Ended>,
+pub(crate) struct Tunnel {
+    pub(crate) pair: Pair,
+    pub(crate) drivers: JoinSet<Ended>,
 }
 
 impl Tunnel {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(Settings::default(), Settings::default()).await
     }
 
-    pub async fn with(cloud: Settings, device: Settings) -> Self {
+    pub(crate) async fn with(cloud: Settings, device: Settings) -> Self {
         let mut drivers = JoinSet::new();
         let pair = Pair::with(cloud, device, |driver| drop(drivers.spawn(driver))).await;
         Self { pair, drivers }
     }
 
     /// One accepted stream: the cloud's end and the device's.
-    pub async fn stream(&mut self, kind: StreamKind) -> (TunnelStream, TunnelStream) {
+    pub(crate) async fn stream(&mut self, kind: StreamKind) -> (TunnelStream, TunnelStream) {
         let mut cloud = self.pair.cloud.open(header(kind)).unwrap();
         let (accepted, device) = tokio::join!(cloud.accepted(), self.accept());
         accepted.unwrap();
         (cloud, device)
     }
 
-    pub async fn accept(&mut self) -> TunnelStream {
+    pub(crate) async fn accept(&mut self) -> TunnelStream {
         self.pair.device.incoming.next().await.unwrap().accept().await
     }
 
     /// Ends the drivers as a lost connection does, without a word to the peer.
-    pub async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         self.drivers.shutdown().await;
     }
 }
 
-pub fn header(kind: StreamKind) -> StreamHeader {
+pub(crate) fn header(kind: StreamKind) -> StreamHeader {
     StreamHeader {
         kind,
         service: match kind {
@@ -67,7 +67,7 @@ pub fn header(kind: StreamKind) -> StreamHeader {
     }
 }
 
-pub fn hello() -> Hello {
+pub(crate) fn hello() -> Hello {
     Hello {
         agent_version: "1.0".into(),
         boot_id: "b1".into(),
@@ -78,7 +78,7 @@ pub fn hello() -> Hello {
     }
 }
 
-pub fn welcome() -> Welcome {
+pub(crate) fn welcome() -> Welcome {
     Welcome {
         session: SessionId::from_random([3; 16]),
         generation: Generation(4),
@@ -89,18 +89,18 @@ pub fn welcome() -> Welcome {
 }
 
 /// Bytes that betray loss, doubling and disorder.
-pub fn pattern(seed: usize, len: usize) -> Vec<u8> {
+pub(crate) fn pattern(seed: usize, len: usize) -> Vec<u8> {
     (0..len).map(|i| (i.wrapping_mul(31) ^ (i >> 8) ^ seed.wrapping_mul(97)) as u8).collect()
 }
 
 /// A peer that is spoken by hand, frame by frame.
-pub struct Raw {
-    pub io: DuplexStream,
+pub(crate) struct Raw {
+    pub(crate) io: DuplexStream,
 }
 
 impl Raw {
     /// A cloud under test and a device spoken by hand, greeted.
-    pub async fn device(settings: Settings) -> (Self, SessionHandle, CloudControl, JoinSet<Ended>) {
+    pub(crate) async fn device(settings: Settings) -> (Self, SessionHandle, CloudControl, JoinSet<Ended>) {
         let (mut raw, handshake, drivers) = Self::silent_device(settings);
         let text = serde_json::to_vec(&DeviceMessage::Hello(hello())).unwrap();
         raw.send(FrameHeader::data(1, SYN, 2 + text.len() as u32), &prefixed(&text)).await;
@@ -113,14 +113,14 @@ impl Raw {
     }
 
     /// A cloud under test and a device that has not said a word.
-    pub fn silent_device(settings: Settings) -> (Self, CloudHandshake, JoinSet<Ended>) {
+    pub(crate) fn silent_device(settings: Settings) -> (Self, CloudHandshake, JoinSet<Ended>) {
         let (ours, theirs) = duplex(PIPE);
         let (driver, handshake) = cloud(theirs, settings);
         (Self { io: ours }, handshake, spawned(driver))
     }
 
     /// A device under test and a cloud spoken by hand, greeted.
-    pub async fn cloud(settings: Settings) -> (Self, Greeted, JoinSet<Ended>) {
+    pub(crate) async fn cloud(settings: Settings) -> (Self, Greeted, JoinSet<Ended>) {
         let (ours, theirs) = duplex(PIPE);
         let (driver, handshake) = device(theirs, settings);
         let drivers = spawned(driver);
@@ -136,13 +136,13 @@ impl Raw {
         (raw, greeted.unwrap(), drivers)
     }
 
-    pub async fn send(&mut self, header: FrameHeader, payload: &[u8]) {
+    pub(crate) async fn send(&mut self, header: FrameHeader, payload: &[u8]) {
         self.io.write_all(&header.encode()).await.unwrap();
         self.io.write_all(payload).await.unwrap();
     }
 
     /// The next frame; pings are answered and not shown.
-    pub async fn frame(&mut self) -> (FrameHeader, Bytes) {
+    pub(crate) async fn frame(&mut self) -> (FrameHeader, Bytes) {
         loop {
             let mut header = [0; HEADER_LEN];
             self.io.read_exact(&mut header).await.unwrap();
@@ -161,7 +161,7 @@ impl Raw {
     }
 
     /// The next frame about this stream.
-    pub async fn frame_of(&mut self, stream: u32) -> (FrameHeader, Bytes) {
+    pub(crate) async fn frame_of(&mut self, stream: u32) -> (FrameHeader, Bytes) {
         loop {
             let (header, payload) = self.frame().await;
             if header.stream == stream {
@@ -172,7 +172,7 @@ impl Raw {
 }
 
 /// How the only driver ended.
-pub async fn ended(mut drivers: JoinSet<Ended>) -> Ended {
+pub(crate) async fn ended(mut drivers: JoinSet<Ended>) -> Ended {
     drivers.join_next().await.unwrap().unwrap()
 }
 
