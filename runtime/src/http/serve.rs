@@ -6,9 +6,11 @@ use axum::body::Body;
 use http::{Request, Response};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use model::{Code, Refusal};
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::problem::problem;
 use crate::Tasks;
 
 /// What is known of the connection that a request came on. Every request carries it as an extension.
@@ -52,7 +54,8 @@ impl Default for ServeOptions {
 
 /// Serves requests until the connection ends. When draining begins, the live requests are finished.
 ///
-/// Heads over 64 KiB or 100 fields get 431. An upgrade is possible on HTTP/1.1.
+/// Heads over 64 KiB or 100 fields get 431; far larger ones are not read to their end and get it
+/// without a body. An upgrade is possible on HTTP/1.1.
 pub async fn serve_connection<I, S, F>(
     io: I,
     info: ConnectionInfo,
@@ -68,15 +71,27 @@ pub async fn serve_connection<I, S, F>(
     let is_http2 = info.alpn.as_deref() == Some(b"h2");
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(info.clone());
-        let answer = serve(request);
-        async move { Ok::<_, Infallible>(answer.await) }
+        let answer = if head_size(&request) > HEAD_MOST || request.headers().len() > FIELDS_MOST {
+            Err(problem(&Refusal::new(
+                Code::HeadersTooLarge,
+                "the request head has at most 64 KiB and 100 fields",
+            )))
+        } else {
+            Ok(serve(request))
+        };
+        async move {
+            match answer {
+                Ok(answer) => Ok::<_, Infallible>(answer.await),
+                Err(refused) => Ok(refused),
+            }
+        }
     });
     let draining = tasks.draining();
     let outcome = if is_http2 {
         let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(100)
-            .max_header_list_size(64 * 1024)
+            .max_header_list_size(2 * HEAD_MOST as u32)
             .initial_stream_window_size(256 * 1024)
             .initial_connection_window_size(1024 * 1024)
             .max_send_buf_size(128 * 1024)
@@ -95,8 +110,8 @@ pub async fn serve_connection<I, S, F>(
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(options.head_timeout)
-            .max_buf_size(64 * 1024)
-            .max_headers(100)
+            .max_buf_size(2 * HEAD_MOST)
+            .max_headers(2 * FIELDS_MOST)
             .title_case_headers(options.title_case_headers)
             .serve_connection(TokioIo::new(io), service)
             .with_upgrades();
@@ -113,3 +128,13 @@ pub async fn serve_connection<I, S, F>(
         tracing::debug!(%peer, %error, "HTTP connection ended");
     }
 }
+
+/// Roughly what the head of a request had on the wire.
+fn head_size<T>(request: &Request<T>) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    fields.sum::<usize>() + target + 16
+}
+
+const HEAD_MOST: usize = 64 * 1024;
+const FIELDS_MOST: usize = 100;
