@@ -42,6 +42,13 @@ pub struct Call {
     is_http2: bool,
 }
 
+/// One HTTP/2 connection, for many calls at once.
+#[derive(Debug)]
+pub struct Multiplexed {
+    sender: hyper::client::conn::http2::SendRequest<UnsyncBoxBody<Bytes, Infallible>>,
+    _connection: JoinSet<()>,
+}
+
 /// An answer whose body may still be on its way. Dropping it ends the connection.
 #[derive(Debug)]
 pub struct Answer {
@@ -115,6 +122,20 @@ impl Door {
     /// If there is none.
     pub async fn connect(&self) -> TlsStream<TcpStream> {
         self.tls.clone().with_alpn(&[b"http/1.1"]).connect(self.address).await.unwrap()
+    }
+
+    /// An HTTP/2 connection.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub async fn multiplexed(&self) -> Multiplexed {
+        let stream = self.tls.clone().with_alpn(&[b"h2"]).connect(self.address).await.unwrap();
+        let executor = TokioExecutor::new();
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(executor, TokioIo::new(stream)).await.unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { drop(connection.await) });
+        Multiplexed { sender, _connection: tasks }
     }
 
     /// Sends bytes as they are, then reads to the end of the connection, ten seconds at most.
@@ -192,6 +213,16 @@ impl Call {
     pub async fn send(self) -> Answer {
         let shown = format!("{} {}", self.request.method(), self.request.uri());
         self.try_send().await.unwrap_or_else(|error| panic!("{shown}: {error:?}"))
+    }
+
+    /// Sends it on a connection that is there already, which has to outlive the answer.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    pub async fn send_on(self, connection: &mut Multiplexed) -> Answer {
+        let request = self.request.map(|()| self.body);
+        let (parts, body) = connection.sender.send_request(request).await.unwrap().into_parts();
+        Answer { status: parts.status, headers: parts.headers, body, _connection: JoinSet::new() }
     }
 
     /// Sends it; there may be no answer.

@@ -13,5 +13,10 @@ mod keepers {
 }
 
 mod http_matrix;
+mod enrolment;
 mod main_path;
+mod restart;
+mod revocation;
 mod stage;
+mod statuses;
+mod truncation;
