@@ -35,6 +35,7 @@ mod splice;
 mod state;
 mod status;
 pub mod systemd;
+mod target;
 mod trust;
 mod trusted_time;
 
@@ -57,7 +58,8 @@ pub use est::EstError;
 pub use identity::Identity;
 pub use proxy::{Proxies, ProxyError};
 pub use renew::renewal_time;
-pub use services::{LocalTarget, Service, ServiceError, ServiceSpec, Services};
+pub use services::{Service, ServiceError, ServiceSpec, Services};
 pub use state::{StateDirectory, StateError};
 pub use status::{CertificateStatus, ServiceStatus, SessionStatus, Status};
+pub use target::LocalTarget;
 pub use trusted_time::{TrustedTime, build_time};

@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::{certificate::fingerprint, services::LocalTarget, trust::Anybody};
+use crate::{certificate::fingerprint, target::LocalTarget, trust::Anybody};
 
 /// Bytes to and from a local service.
 #[derive(Debug)]
@@ -121,5 +121,82 @@ impl AsyncWrite for LocalStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self, stream => Pin::new(stream).poll_shutdown(context))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use runtime::Tasks;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::UnixListener,
+    };
+
+    use super::*;
+    use crate::{
+        fake_cloud::{serve_tls, server_config},
+        test_pki::{ALWAYS, Pki},
+    };
+
+    /// An https service that says hello and then hangs up, politely or not.
+    async fn https_service(tasks: &Tasks, politely: bool) -> (LocalTarget, Fingerprint) {
+        let pki = Pki::new();
+        let config = server_config(&pki, &["camera.local"], ALWAYS, &[]);
+        let port = serve_tls(tasks, config, move |mut stream| async move {
+            stream.write_all(b"hello").await.unwrap();
+            stream.flush().await.unwrap();
+            if politely {
+                stream.shutdown().await.unwrap();
+            }
+        })
+        .await
+        .port();
+        let target = format!("https://127.0.0.1:{port}").parse().unwrap();
+        let stream = LocalStream::connect(&target).await.unwrap();
+        let LocalStream::Tls(tls) = stream else { panic!("not TLS") };
+        let shown = fingerprint(&tls.get_ref().1.peer_certificates().unwrap()[0]);
+        (target, shown)
+    }
+
+    fn pinned(target: &LocalTarget, to: Fingerprint) -> LocalTarget {
+        let LocalTarget::Https { addresses, name, .. } = target.clone() else { panic!("not https") };
+        LocalTarget::Https { addresses, name, pin: Some(to) }
+    }
+
+    #[tokio::test]
+    async fn a_loopback_https_service_may_show_any_certificate_but_a_pinned_one_only_its_own() {
+        let tasks = Tasks::new();
+        let (target, shown) = https_service(&tasks, true).await;
+        let mut text = String::new();
+        LocalStream::connect(&target).await.unwrap().read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "hello");
+        LocalStream::connect(&pinned(&target, shown)).await.unwrap();
+        let error = LocalStream::connect(&pinned(&target, Fingerprint([0; 32]))).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        tasks.end();
+    }
+
+    #[tokio::test]
+    async fn a_tls_connection_cut_without_a_word_is_an_error_and_no_end() {
+        let tasks = Tasks::new();
+        let (target, _) = https_service(&tasks, false).await;
+        let mut stream = LocalStream::connect(&target).await.unwrap();
+        let error = stream.read_to_end(&mut vec![]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        tasks.end();
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_is_reached_by_its_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut near = LocalStream::connect(&LocalTarget::Unix(path)).await.unwrap();
+        let (mut far, _) = listener.accept().await.unwrap();
+        near.write_all(b"hello").await.unwrap();
+        near.shutdown().await.unwrap();
+        let mut text = String::new();
+        far.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "hello");
     }
 }

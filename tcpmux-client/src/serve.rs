@@ -9,8 +9,9 @@ use tokio::time::timeout;
 
 use crate::{
     local::LocalStream,
-    services::{LocalTarget, Service, Services},
+    services::{Service, Services},
     splice::{self, splice},
+    target::LocalTarget,
 };
 
 /// Serves every stream of a session, each in its own task, until the session ends.
