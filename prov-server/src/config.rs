@@ -33,6 +33,8 @@ pub struct Limits {
     pub failures_of_source: Allowance,
     /// Refused requests that came with a valid passcode, by passcode.
     pub refusals_of_passcode: Allowance,
+    /// Refused renewals, by certificate.
+    pub refusals_of_certificate: Allowance,
     /// Failures of everybody that get an audit row of their own.
     pub audited_failures: Allowance,
     /// Successors that a device gets within [`Self::renewals_per`].
@@ -61,7 +63,8 @@ impl Default for Limits {
         Self {
             failures_of_source: Allowance { burst: 300, refill: Duration::from_secs(2) },
             refusals_of_passcode: Allowance { burst: 5, refill: Duration::from_secs(60) },
-            audited_failures: Allowance { burst: 2000, refill: Duration::from_millis(100) },
+            refusals_of_certificate: Allowance { burst: 20, refill: Duration::from_secs(60) },
+            audited_failures: Allowance { burst: 2000, refill: Duration::from_secs(1) },
             renewals: 10,
             renewals_per: Duration::from_secs(3600),
         }

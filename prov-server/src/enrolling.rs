@@ -93,11 +93,16 @@ impl Provisioning {
             window: REPEAT_WINDOW,
             source: asker.address.clone(),
         };
-        match self.store.redeem_passcode(request, self.clock.now()).await? {
-            Redemption::Intended(row) => Ok(self.finish(row, true).await?),
-            Redemption::Repeat(row) => Ok(self.finish(row, false).await?),
-            Redemption::Refused(refusal) => Err(self.count_refusal(&asker, refusal, &passcode)),
-        }
+        let this = Arc::clone(self);
+        let redeemed = self.to_the_end(async move {
+            let (row, is_fresh) = match this.store.redeem_passcode(request, this.clock.now()).await? {
+                Redemption::Intended(row) => (row, true),
+                Redemption::Repeat(row) => (row, false),
+                Redemption::Refused(refusal) => return Ok(Err(refusal)),
+            };
+            this.finish(row, is_fresh).await.map(Ok)
+        });
+        redeemed.await?.map_err(|refusal| self.count_refusal(&asker, refusal, &passcode))
     }
 
     /// What the request asks for, and for which device: by the passcode, else by the user name, else

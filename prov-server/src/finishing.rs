@@ -1,7 +1,5 @@
-//! What both enrolment stories end with: the intended certificate is finished whatever becomes of the
-//! caller, and the doors hear of it before the caller does.
-
-use std::sync::Arc;
+//! What both enrolment stories end with: from the durable intent on, the certificate is finished whatever
+//! becomes of the caller, and the doors hear of it before the caller does.
 
 use model::{CertificateStatus, Event};
 use registry::CertificateEntry;
@@ -10,25 +8,25 @@ use store::{CertificateRow, IssuanceRow, Subject};
 use crate::{fault::Step, issuing::IssueError, provisioning::Provisioning};
 
 impl Provisioning {
-    /// Signs, records and admits an intended certificate, in a task of its own: a caller who leaves
-    /// leaves nothing half done. Returns the certificate's DER.
-    pub(crate) async fn finish(
-        self: &Arc<Self>,
-        row: IssuanceRow,
-        is_fresh: bool,
-    ) -> Result<Vec<u8>, IssueError> {
-        let this = Arc::clone(self);
-        let task = self.tasks.spawn(async move {
-            let renewal = row.certificate.parent.is_some();
-            let row = this.issuing.finish_device(row).await?;
-            this.admit(&row.certificate).await?;
-            this.config.fault_points.reached(Step::Admitted);
-            if is_fresh {
-                this.announce(&row.certificate, renewal);
-            }
-            row.der.ok_or(IssueError::Interrupted)
-        });
-        task.await.ok().flatten().unwrap_or(Err(IssueError::Interrupted))
+    /// Does the durable part of a story in a task of its own: a caller who leaves leaves nothing half done.
+    pub(crate) async fn to_the_end<T, F>(&self, story: F) -> Result<T, IssueError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, IssueError>> + Send + 'static,
+    {
+        self.tasks.spawn(story).await.ok().flatten().unwrap_or(Err(IssueError::Interrupted))
+    }
+
+    /// Signs, records and admits an intended certificate. Returns its DER.
+    pub(crate) async fn finish(&self, row: IssuanceRow, is_fresh: bool) -> Result<Vec<u8>, IssueError> {
+        let renewal = row.certificate.parent.is_some();
+        let row = self.issuing.finish_device(row).await?;
+        self.admit(&row.certificate).await?;
+        self.config.fault_points.reached(Step::Admitted);
+        if is_fresh {
+            self.announce(&row.certificate, renewal);
+        }
+        row.der.ok_or(IssueError::Interrupted)
     }
 
     /// Puts a certificate into the doors' view, once.

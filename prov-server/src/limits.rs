@@ -1,4 +1,4 @@
-//! Counting failures: by source and by passcode, never by device name, so that nobody can lock a
+//! Counting failures: by source, by passcode and by certificate, never by device name, so that nobody can lock a
 //! device out by failing in its name, and never successes, so that a factory is never slowed down.
 
 use std::{
@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use model::Fingerprint;
 use tokio::time::Instant;
 
 use crate::config;
@@ -47,6 +48,7 @@ impl Source {
 pub(crate) struct Failures {
     pub(crate) sources: Meter<Source>,
     pub(crate) passcodes: Meter<String>,
+    pub(crate) certificates: Meter<Fingerprint>,
     pub(crate) audited: Meter<()>,
 }
 
@@ -55,6 +57,7 @@ impl Failures {
         Self {
             sources: Meter::new(limits.failures_of_source),
             passcodes: Meter::new(limits.refusals_of_passcode),
+            certificates: Meter::new(limits.refusals_of_certificate),
             audited: Meter::new(limits.audited_failures),
         }
     }

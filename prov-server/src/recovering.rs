@@ -1,7 +1,5 @@
 //! After a crash: every issuance that was intended is brought to its end before a door opens.
 
-use std::sync::Arc;
-
 use store::IssuerName;
 
 use crate::{
@@ -13,7 +11,7 @@ impl Provisioning {
     /// Signs pending intents again, with the very bytes that were intended: if an earlier signature
     /// existed, nobody ever saw it, and it said the same. A door's certificate is not finished but
     /// given up, for its key died with the process.
-    pub(crate) async fn recover(self: &Arc<Self>) -> Result<(), StartError> {
+    pub(crate) async fn recover(&self) -> Result<(), StartError> {
         for row in self.store.pending_issuances().await? {
             let serial = row.certificate.serial;
             if row.certificate.issuer == IssuerName::Services {

@@ -33,7 +33,11 @@ impl Provisioning {
         request: Request<Body>,
     ) -> Response<Body> {
         let headers = request.headers().clone();
-        match self.renew(&info, &headers, request).await {
+        let renewed = match self.parent(&info).await {
+            Ok(parent) => self.renew_counted(parent, &headers, request).await,
+            Err(refusal) => Err(refusal),
+        };
+        match renewed {
             Ok(der) => {
                 count("ok");
                 est::certificate(&headers, &der)
@@ -45,13 +49,31 @@ impl Provisioning {
         }
     }
 
-    async fn renew(
+    /// A device that asks again and again for what it does not get is told to wait, before that costs
+    /// anything. It proved its key, so nobody else can bring this on it.
+    async fn renew_counted(
         self: &Arc<Self>,
-        info: &ConnectionInfo,
+        parent: Parent,
         headers: &HeaderMap,
         request: Request<Body>,
     ) -> Result<Vec<u8>, EstRefusal> {
-        let parent = self.parent(info).await?;
+        let fingerprint = parent.shown.fingerprint();
+        if let Some(wait) = self.failures.certificates.wait(&fingerprint, Instant::now()) {
+            return Err(EstRefusal::too_many(wait.as_secs()));
+        }
+        let renewed = self.renew(parent, headers, request).await;
+        if renewed.as_ref().is_err_and(|refusal| refusal.status.is_client_error()) {
+            self.failures.certificates.count(fingerprint, Instant::now());
+        }
+        renewed
+    }
+
+    async fn renew(
+        self: &Arc<Self>,
+        parent: Parent,
+        headers: &HeaderMap,
+        request: Request<Body>,
+    ) -> Result<Vec<u8>, EstRefusal> {
         check_user(headers, &parent.device)?;
         let csr = CertificateRequest::parse_successor(&est::pkcs10(request).await?, &parent.shown)?;
         let sentence = "the request names another device than the certificate";
@@ -74,11 +96,16 @@ impl Provisioning {
             per: self.config.limits.renewals_per,
             at_most: self.config.limits.renewals,
         };
-        match self.store.renew_certificate(request, now).await? {
-            Renewal::Intended(row) => Ok(self.finish(row, true).await?),
-            Renewal::Repeat(row) => Ok(self.finish(row, false).await?),
-            Renewal::Refused(refusal) => Err(refusal.into()),
-        }
+        let this = Arc::clone(self);
+        let renewed = self.to_the_end(async move {
+            let (row, is_fresh) = match this.store.renew_certificate(request, now).await? {
+                Renewal::Intended(row) => (row, true),
+                Renewal::Repeat(row) => (row, false),
+                Renewal::Refused(refusal) => return Ok(Err(refusal)),
+            };
+            this.finish(row, is_fresh).await.map(Ok)
+        });
+        Ok(renewed.await??)
     }
 
     /// The certificate that the caller proved, held against its registry row. TLS has verified the

@@ -123,11 +123,9 @@ async fn a_caller_who_leaves_leaves_nothing_half_done() {
             break;
         }
     }
-    // One more poll hands the rest to a task of its own.
-    let _ = futures_util::poll!(&mut sending);
     drop(sending);
     let is_active = |row: &CertificateRow| row.status == CertificateStatus::Active;
-    scene::until("the row", || only_row(&scene), is_active).await;
+    scene::until("the row", async || only_row(&scene).await, is_active).await;
 }
 
 #[tokio::test]

@@ -41,7 +41,8 @@ async fn a_successors_first_connection_ends_its_predecessor() {
     connect(&scene, &old).expect("until the successor is used, both serve");
     connect(&scene, &new).unwrap();
     let is_retired = |status: &CertificateStatus| *status == CertificateStatus::Retired;
-    until("the old row", || status(&scene, &old), is_retired).await;
+    until("the old entry", async || scene.view(&old).unwrap().status, is_retired).await;
+    assert_eq!(status(&scene, &old).await, CertificateStatus::Retired);
     assert_eq!(connect(&scene, &old), Err(registry::NotAdmitted::Retired));
     // Row 63: the old one is good for nothing any more.
     let answer = scene.send(Est::renew(&Device::new().request(None), &old)).await;
@@ -173,10 +174,18 @@ async fn renewing_in_a_loop_gets_the_same_certificate_or_is_told_to_wait() {
     }
     let good = answers.iter().filter(|answer| answer.status == 200).count();
     assert_eq!(good, 9, "ten an hour, with the one above");
+    let tenth = &answers[9];
+    assert_eq!((tenth.status.as_u16(), &*tenth.word()), (429, "too-many-renewals"));
     let last = answers.last().unwrap();
-    assert_eq!((last.status.as_u16(), &*last.word()), (429, "too-many-renewals"));
-    assert!(!last.header("retry-after").is_empty());
+    assert_eq!((last.status.as_u16(), &*last.word()), (429, "too-many-attempts"));
+    assert!(answers[9..].iter().all(|answer| !answer.header("retry-after").is_empty()));
+    assert_eq!(
+        scene.audited("certificate.renew", "too-many").await,
+        20,
+        "what is told to wait leaves no rows"
+    );
     scene.clock.advance(HOUR);
+    scene.forget_refusals().await;
     assert_eq!(scene.send(Est::renew(&Device::new().request(None), &leaf)).await.status, 200);
 }
 

@@ -43,7 +43,8 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
-            .foreign_keys(true);
+            .foreign_keys(true)
+            .pragma("journal_size_limit", JOURNAL_BYTES);
         let mut connection = options.connect().await?;
         migrations::migrate(&mut connection, path).await?;
         let readers = SqlitePoolOptions::new()
@@ -124,6 +125,8 @@ fn make_private(path: &Path) -> Result<(), OpenError> {
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
+/// What the log may keep on disk after it was written back, whatever a burst made it.
+const JOURNAL_BYTES: &str = "67108864";
 
 #[cfg(test)]
 mod tests {

@@ -308,11 +308,8 @@ async fn answer(router: &Router, request: Request<Body>) -> Answer {
 }
 
 /// Waits for a condition, and tells what it last saw.
-pub async fn until<T, F: Future<Output = T>>(
-    what: &str,
-    mut look: impl FnMut() -> F,
-    good: impl Fn(&T) -> bool,
-) where
+pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> T, good: impl Fn(&T) -> bool)
+where
     T: std::fmt::Debug,
 {
     let mut seen = look().await;
