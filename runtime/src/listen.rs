@@ -31,6 +31,9 @@ pub struct Limits {
     pub waiting_per_source: usize,
     /// Sockets of all sources that have not finished their handshake.
     pub waiting: usize,
+    /// How long a peer may leave what we sent unacknowledged or unread; then the connection is dead. Short where
+    /// the other end is a daemon that always reads, long where it may be a person who paused a download.
+    pub unread: Duration,
 }
 
 impl Default for Limits {
@@ -40,6 +43,7 @@ impl Default for Limits {
             handshakes_at_once: 64,
             waiting_per_source: 1024,
             waiting: 8192,
+            unread: PATIENCE,
         }
     }
 }
@@ -74,6 +78,11 @@ pub async fn accept_tls<S, F>(
     let waiting = Arc::new(Waiting::new(limits));
     let costly = Arc::new(Semaphore::new(limits.handshakes_at_once));
     accept(listener, &tasks.clone(), move |socket, peer| {
+        if limits.unread != PATIENCE
+            && let Err(error) = SockRef::from(&socket).set_tcp_user_timeout(Some(limits.unread))
+        {
+            tracing::debug!(%peer, %error, "socket options");
+        }
         let Some(place) = Waiting::take(&waiting, peer.ip()) else {
             tracing::debug!(%peer, "refused: too many unfinished handshakes");
             return;
@@ -119,11 +128,9 @@ pub async fn accept(listener: TcpListener, tasks: &Tasks, mut serve: impl FnMut(
     }
 }
 
-/// The options of every TCP socket here: no delay, and a dead peer noticed beneath the protocol.
-///
-/// # Errors
-/// The system's error for the option that it refused.
-pub fn tune(socket: &TcpStream) -> io::Result<()> {
+/// The options of every TCP socket here: no delay, and a dead peer noticed beneath the protocol. The user timeout also
+/// bounds for how long a peer may keep its window shut (RFC 9293 §3.8.6.1 leaves that to the application).
+fn tune(socket: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
@@ -131,7 +138,7 @@ pub fn tune(socket: &TcpStream) -> io::Result<()> {
         .with_interval(Duration::from_secs(5))
         .with_retries(3);
     socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(Duration::from_secs(20)))
+    socket.set_tcp_user_timeout(Some(PATIENCE))
 }
 
 async fn handshake(
@@ -204,6 +211,7 @@ pub fn source_of(address: IpAddr) -> IpAddr {
     }
 }
 
+const PATIENCE: Duration = Duration::from_secs(300);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

@@ -206,7 +206,8 @@ fn open_device(
     });
     let (tunnels, connections) = (parts.tunnels.clone(), tasks.clone());
     let options = ServeOptions { title_case_headers: true, ..ServeOptions::default() };
-    tasks.spawn(listen::accept_tls(listener, Limits::default(), choose, tasks.clone(), move |tls, peer| {
+    let limits = Limits { unread: std::time::Duration::from_secs(20), ..Limits::default() };
+    tasks.spawn(listen::accept_tls(listener, limits, choose, tasks.clone(), move |tls, peer| {
         let (tunnels, router, connections) = (tunnels.clone(), router.clone(), connections.clone());
         async move {
             let is_tunnel = tls.get_ref().1.alpn_protocol() == Some(tcpmux_proto::ALPN);
