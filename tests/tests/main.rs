@@ -12,6 +12,7 @@ mod keepers {
     mod words;
 }
 
+mod enrolment;
 mod http_matrix;
 mod enrolment;
 mod main_path;
