@@ -14,7 +14,6 @@ mod keepers {
 
 mod enrolment;
 mod http_matrix;
-mod enrolment;
 mod main_path;
 mod restart;
 mod revocation;
