@@ -78,6 +78,18 @@ pub enum Event {
         /// When.
         at: Timestamp,
     },
+    /// A certificate whose chain verified was not admitted: the sign of a stolen CA key, of a restored backup,
+    /// or of a device that was removed.
+    DeviceRefused {
+        /// The device that the certificate names.
+        device: DeviceRef,
+        /// The certificate.
+        certificate: Fingerprint,
+        /// Why, in words.
+        reason: String,
+        /// When.
+        at: Timestamp,
+    },
     /// A user's rights on a device changed; requests decided by an older state are refused.
     GrantChanged {
         /// Which device.
@@ -120,6 +132,7 @@ impl Event {
             Self::DeviceConnected { .. } => "device.connected",
             Self::DeviceDisconnected { .. } => "device.disconnected",
             Self::CloneSuspected { .. } => "device.clone_suspected",
+            Self::DeviceRefused { .. } => "device.refused",
             Self::GrantChanged { .. } => "grant.changed",
             Self::CertificateIssued { renewal: false, .. } => "certificate.issued",
             Self::CertificateIssued { renewal: true, .. } => "certificate.renewed",
@@ -133,6 +146,7 @@ impl Event {
             Self::DeviceConnected { device, .. }
             | Self::DeviceDisconnected { device, .. }
             | Self::CloneSuspected { device, .. }
+            | Self::DeviceRefused { device, .. }
             | Self::GrantChanged { device, .. }
             | Self::CertificateIssued { device, .. }
             | Self::CertificateRevoked { device, .. } => device,

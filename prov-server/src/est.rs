@@ -8,8 +8,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode,
     header::{
-        ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT,
-        VARY,
+        ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE,
+        TRANSFER_ENCODING, USER_AGENT, VARY,
     },
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -57,6 +57,7 @@ pub(crate) fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>, Es
 /// Reads a PKCS#10 request: its DER, not yet looked at.
 pub(crate) async fn pkcs10(request: Request<Body>) -> Result<Vec<u8>, EstRefusal> {
     let headers = request.headers();
+    check_framing(headers)?;
     check_type(headers)?;
     let told = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if told.is_some_and(|length| length > LONGEST_BODY as u64) {
@@ -127,6 +128,17 @@ fn wants_pem(headers: &HeaderMap) -> bool {
     let mut types =
         accepted.flat_map(|value| value.split(',')).map(|one| one.split(';').next().unwrap_or(""));
     types.any(|one| one.trim().eq_ignore_ascii_case(PEM_TYPE))
+}
+
+/// One coding, `chunked`, once: whoever reads more into the fields may see another end of the request.
+fn check_framing(headers: &HeaderMap) -> Result<(), EstRefusal> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let plain = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if plain && codings.next().is_none() {
+        return Ok(());
+    }
+    let sentence = "the only transfer coding that is taken is chunked, once";
+    Err(EstRefusal::new(StatusCode::BAD_REQUEST, "framing", sentence).closing())
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), EstRefusal> {

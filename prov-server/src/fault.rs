@@ -17,6 +17,8 @@ pub enum Step {
     Recorded,
     /// The doors know the certificate; nobody was answered.
     Admitted,
+    /// A signature for one of our own doors exists, in memory alone. Every start comes by here.
+    DoorSigned,
 }
 
 /// Calls a hook after each step. Without one, which is always so in a release build, it does nothing.
@@ -26,12 +28,12 @@ pub struct FaultPoints(Option<Arc<dyn Fn(Step) + Send + Sync>>);
 /// No step has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a fault point; one of after-parsed, -prepared, -intended, -signed, -recorded, -admitted"
+    "`{0}` is not a fault point; one of after-parsed, -prepared, -intended, -signed, -recorded, -admitted, -door-signed"
 )]
 pub struct UnknownStep(String);
 
 impl Step {
-    /// Every step, in order.
+    /// Every step of a device's certificate, in order.
     pub const ALL: [Self; 6] =
         [Self::Parsed, Self::Prepared, Self::Intended, Self::Signed, Self::Recorded, Self::Admitted];
 
@@ -43,6 +45,7 @@ impl Step {
             Self::Signed => "after-signed",
             Self::Recorded => "after-recorded",
             Self::Admitted => "after-admitted",
+            Self::DoorSigned => "after-door-signed",
         }
     }
 }
@@ -50,7 +53,8 @@ impl Step {
 impl FromStr for Step {
     type Err = UnknownStep;
     fn from_str(text: &str) -> Result<Self, UnknownStep> {
-        Self::ALL.into_iter().find(|step| step.name() == text).ok_or_else(|| UnknownStep(text.to_owned()))
+        let mut all = Self::ALL.into_iter().chain([Self::DoorSigned]);
+        all.find(|step| step.name() == text).ok_or_else(|| UnknownStep(text.to_owned()))
     }
 }
 
@@ -90,7 +94,7 @@ mod tests {
 
     #[test]
     fn every_step_has_a_name_that_reads_back() {
-        for step in Step::ALL {
+        for step in Step::ALL.into_iter().chain([Step::DoorSigned]) {
             assert_eq!(step.name().parse(), Ok(step));
         }
         assert!("after-lunch".parse::<Step>().unwrap_err().to_string().contains("-signed"));

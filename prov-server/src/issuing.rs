@@ -185,7 +185,10 @@ impl Issuing {
         // A key store may block: a token, a network.
         let signing = tokio::task::spawn_blocking(move || authority.sign(&*keys, &prepared));
         let certificate = signing.await.map_err(|_| IssueError::Interrupted)??;
-        self.faults.reached(Step::Signed);
+        self.faults.reached(match issuer {
+            IssuerName::Devices => Step::Signed,
+            IssuerName::Services => Step::DoorSigned,
+        });
         let (serial, fingerprint) = (certificate.serial, certificate.fingerprint);
         let recorded = self.store.record_issued(serial, certificate.der, fingerprint, self.clock.now());
         match recorded.await {

@@ -9,6 +9,7 @@
 //! [`Provisioning`].
 
 mod admin;
+mod alarms;
 mod base64_body;
 mod certificates;
 mod config;

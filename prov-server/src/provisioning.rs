@@ -72,6 +72,7 @@ impl Provisioning {
             }
         }
         this.tasks.spawn(Arc::clone(&this).note_first_uses(this.registry.first_uses()));
+        this.tasks.spawn(Arc::clone(&this).note_alarms(this.registry.subscribe()));
         this.tasks.spawn(Arc::clone(&this).keep_house());
         Ok(this)
     }

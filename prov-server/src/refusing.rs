@@ -49,9 +49,9 @@ impl EstRefusal {
         )
     }
 
-    /// The client certificate does not serve.
+    /// The client certificate does not serve. It never will on this connection, which therefore ends.
     pub(crate) fn certificate(sentence: &'static str) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "certificate-invalid", sentence)
+        Self::new(StatusCode::UNAUTHORIZED, "certificate-invalid", sentence).closing()
     }
 
     pub(crate) fn identity(sentence: &'static str) -> Self {

@@ -130,7 +130,7 @@ async fn a_caller_who_leaves_leaves_nothing_half_done() {
 
 #[tokio::test]
 async fn a_doors_unfinished_certificate_is_given_up_and_revoked() {
-    let (config, _) = dying_after(Step::Signed);
+    let (config, _) = dying_after(Step::DoorSigned);
     let scene = Arc::new(Scene::with(config).await);
     let dying = Arc::clone(&scene);
     #[expect(clippy::disallowed_methods, reason = "a panic has to end somewhere")]

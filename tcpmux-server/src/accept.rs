@@ -84,7 +84,10 @@ impl TunnelServer {
         // keeps only what it needs to wait.
         let (session, permit) = match Box::pin(self.begin_session(arrival, handshake)).await {
             Ok(begun) => begun,
-            Err((no, presented)) => return note(&no, presented.as_ref(), peer),
+            Err((no, presented)) => {
+                self.raise_alarm(&no, presented.as_ref());
+                return note(&no, presented.as_ref(), peer);
+            }
         };
         self.hold_session(session, driver).await;
         drop(permit);
@@ -117,6 +120,18 @@ impl TunnelServer {
         match self.take_place(presented.clone(), greeting, arrival.peer).await {
             Ok(session) => Ok((session, arrival.permit)),
             Err(no) => Err((no, Some(presented))),
+        }
+    }
+
+    /// Tells those who audit that a certificate whose chain verified was not admitted.
+    fn raise_alarm(&self, no: &NoSession, presented: Option<&Presented>) {
+        if let (NoSession::Admission(reason), Some(presented)) = (no, presented) {
+            self.registry.publish(Event::DeviceRefused {
+                device: presented.device.clone(),
+                certificate: presented.fingerprint,
+                reason: reason.to_string(),
+                at: self.clock.now(),
+            });
         }
     }
 
