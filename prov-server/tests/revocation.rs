@@ -174,13 +174,13 @@ async fn a_doors_certificate_can_be_revoked_too() {
 async fn what_the_doors_refuse_leaves_an_audit_row() {
     let scene = Scene::new().await;
     let device = model::DeviceRef::new(model::TenantName::default(), "cam-09".parse().unwrap());
-    scene.registry.publish(model::Event::DeviceRefused {
+    scene.registry.publish(Event::DeviceRefused {
         device: device.clone(),
         certificate: model::Fingerprint([9; 32]),
         reason: "the certificate is not in the registry".into(),
         at: scene::START,
     });
-    scene.registry.publish(model::Event::CloneSuspected { device, at: scene::START });
+    scene.registry.publish(Event::CloneSuspected { device, at: scene::START });
     let both = async {
         while scene.audited("device.connect", "refused").await
             + scene.audited("device.connect", "clone-suspected").await
@@ -189,7 +189,7 @@ async fn what_the_doors_refuse_leaves_an_audit_row() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(10), both).await.expect("both alarms are audited");
+    tokio::time::timeout(Duration::from_secs(10), both).await.expect("both alarms are audited");
     let row = scene.audit().await.into_iter().find(|row| row.outcome == "refused").unwrap();
     assert!(row.object.ends_with("cam-09") && row.detail.contains("not in the registry"), "{row:?}");
 }
