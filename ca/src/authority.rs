@@ -51,12 +51,15 @@ pub enum PrepareError {
     /// The key is a CA's.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// There is no way to write it, as with a time after the year 9999.
+    #[error("the certificate cannot be written: {0}; check the server's clock")]
+    Write(#[from] rcgen::Error),
     /// What was prepared does not pass: a fault of ours.
     #[error(transparent)]
     Lint(#[from] LintError),
 }
 
-/// Why there is no certificate although there was an intent.
+/// Why there is no certificate although there was an intent, or no revocation list.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
     /// These bytes belong to the other intermediate.
@@ -65,6 +68,12 @@ pub enum SignError {
     /// The key store failed.
     #[error(transparent)]
     KeyStore(#[from] KeyStoreError),
+    /// There is no way to write the list, as with times of which the second is not the later one.
+    #[error("the revocation list cannot be written: {0}; check the server's clock")]
+    Write(#[from] rcgen::Error),
+    /// The list that was written does not pass: a fault of ours.
+    #[error(transparent)]
+    Lint(#[from] LintError),
     /// What came back is not what was prepared, or does not verify.
     #[error("the signed certificate did not pass its check: {0}")]
     Check(&'static str),
@@ -171,31 +180,32 @@ pub(crate) fn prepare(
     if issuer.not_after < now.plus(profile.lifetime.min(SHORTEST_REST)) {
         return Err(PrepareError::IssuerEnds(issuer.not_after));
     }
-    let parts = Parts {
-        profile,
-        serial,
-        not_before: now.minus(BACKDATE).max(issuer.not_before),
-        not_after: Timestamp::from_secs(now.plus(profile.lifetime).min(issuer.not_after).secs()),
-        public_key,
-        issuer,
-    };
-    let tbs = parts.write();
+    let not_before = now.minus(BACKDATE).max(issuer.not_before);
+    let not_after = Timestamp::from_secs(now.plus(profile.lifetime).min(issuer.not_after).secs());
+    let tbs = Parts { profile, serial, not_before, not_after, public_key, issuer }.write()?;
     let linted = lint(&tbs, profile, issuer)?;
+    if linted != (Linted { serial, not_before, not_after, public_key: public_key.clone() }) {
+        return Err(LintError::Rule("serial, times and key are those that were asked for").into());
+    }
     Ok(Prepared { tbs, signed_by: profile.kind.signed_by(), linted })
 }
 
-/// Joins prepared bytes and a signature, and does not trust the result.
+/// Has prepared bytes signed.
 pub(crate) fn sign(
     key: impl FnOnce(&[u8]) -> Result<Vec<u8>, KeyStoreError>,
     prepared: &Prepared,
     issuer: &Issuer,
 ) -> Result<Certificate, SignError> {
-    let signature = key(&prepared.tbs)?;
-    let der =
-        write::sequence(&[&prepared.tbs, issuer.algorithm.identifier(), &write::bit_string(&signature)]);
-    verify(&der, &prepared.tbs, issuer).map_err(SignError::Check)?;
+    let der = assemble(&prepared.tbs, &key(&prepared.tbs)?, issuer)?;
     let Linted { serial, not_before, not_after, .. } = prepared.linted;
     Ok(Certificate::new(der, serial, not_before, not_after))
+}
+
+/// Joins linted bytes and a signature, and does not trust the result.
+pub(crate) fn assemble(tbs: &[u8], signature: &[u8], issuer: &Issuer) -> Result<Vec<u8>, SignError> {
+    let der = write::sequence(&[tbs, issuer.algorithm.identifier(), &write::bit_string(signature)]);
+    verify(&der, tbs, issuer).map_err(SignError::Check)?;
+    Ok(der)
 }
 
 /// Whether a signed structure is these bytes, signed by this issuer. Certificates and revocation lists are

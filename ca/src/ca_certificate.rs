@@ -21,8 +21,8 @@ pub struct CaCertificate {
 /// What is taken from an issuer when a certificate is written, linted and verified.
 #[derive(Debug, Clone)]
 pub(crate) struct Issuer {
-    /// The Name, as DER.
-    pub(crate) name: Vec<u8>,
+    /// The Name is this CN alone.
+    pub(crate) common_name: String,
     pub(crate) public_key: PublicKey,
     pub(crate) algorithm: SignatureAlgorithm,
     pub(crate) not_before: Timestamp,
@@ -60,13 +60,18 @@ impl CaCertificate {
         let public_key = PublicKey::from_spki(certificate.public_key().raw)?;
         let algorithm = SignatureAlgorithm::of_issuer(public_key.kind())
             .ok_or(CaCertificateError::Shape("has a key that nothing is signed with here"))?;
+        let common_name = certificate.subject().iter_common_name().next();
+        let common_name = common_name.and_then(|name| name.as_str().ok()).unwrap_or_default();
         let issuer = Issuer {
-            name: certificate.subject().as_raw().to_vec(),
+            common_name: common_name.to_owned(),
             algorithm,
             not_before: Timestamp::from_secs(certificate.validity().not_before.timestamp()),
             not_after: Timestamp::from_secs(certificate.validity().not_after.timestamp()),
             public_key,
         };
+        if certificate.subject().as_raw() != issuer.name() {
+            return Err(CaCertificateError::Shape("is not named by exactly one CN"));
+        }
         Ok(Self { der: der.to_vec(), fingerprint: Fingerprint(sha256(der)), issuer })
     }
 
@@ -129,11 +134,16 @@ impl Issuer {
         not_after: Timestamp,
     ) -> Option<Self> {
         Some(Self {
-            name: write::common_name(common_name),
+            common_name: common_name.to_owned(),
             public_key: public_key.clone(),
             algorithm: SignatureAlgorithm::of_issuer(public_key.kind())?,
             not_before,
             not_after,
         })
+    }
+
+    /// The Name, as DER.
+    pub(crate) fn name(&self) -> Vec<u8> {
+        write::common_name(&self.common_name)
     }
 }

@@ -2,6 +2,7 @@
 //! them, and holds every field against the profile.
 
 use model::{Serial, Timestamp};
+use rcgen::ExtendedKeyUsagePurpose;
 use x509_parser::{
     certificate::TbsCertificate,
     extensions::{DistributionPointName, GeneralName, ParsedExtension},
@@ -12,7 +13,7 @@ use x509_parser::{
 use crate::{
     KeyError, Profile, PublicKey,
     ca_certificate::Issuer,
-    der::{self, DerError, Reader, oid, write},
+    der::{self, DerError, Reader, write},
     profile::{BACKDATE, Kind},
 };
 
@@ -52,8 +53,8 @@ pub(crate) fn lint(tbs: &[u8], profile: &Profile, issuer: &Issuer) -> Result<Lin
     let serial: [u8; 18] =
         parsed.raw_serial().try_into().map_err(|_| LintError::Rule("the serial has 18 octets"))?;
     require((1..=0x7f).contains(&serial[0]), "the serial is positive and begins with its writer's number")?;
-    require(third_field(tbs)? == issuer.algorithm.identifier(), "the algorithm is the issuer's")?;
-    require(parsed.issuer().as_raw() == issuer.name, "the issuer is the one that signs")?;
+    require(field(tbs, 2)? == issuer.algorithm.identifier(), "the algorithm is the issuer's")?;
+    require(parsed.issuer().as_raw() == issuer.name(), "the issuer is the one that signs")?;
     require(parsed.subject().as_raw() == write::common_name(&profile.common_name), "the subject is one CN")?;
 
     let not_before = Timestamp::from_secs(parsed.validity().not_before.timestamp());
@@ -135,11 +136,11 @@ fn lint_extension(
                 || !found.other.is_empty();
             require(!rest, "no purpose but serverAuth or clientAuth")?;
             require(
-                found.server_auth == (kind.purpose() == Some(oid::SERVER_AUTH)),
+                found.server_auth == (kind.purpose() == Some(ExtendedKeyUsagePurpose::ServerAuth)),
                 "serverAuth by profile",
             )?;
             require(
-                found.client_auth == (kind.purpose() == Some(oid::CLIENT_AUTH)),
+                found.client_auth == (kind.purpose() == Some(ExtendedKeyUsagePurpose::ClientAuth)),
                 "clientAuth by profile",
             )?;
             false
@@ -200,7 +201,8 @@ fn has_names(found: &[GeneralName<'_>], profile: &Profile) -> bool {
     all_known && dns_names.next().is_none() && addresses.next().is_none()
 }
 
-fn count_fields(tbs: &[u8]) -> Result<usize, DerError> {
+/// How many parts there are.
+pub(crate) fn count_fields(tbs: &[u8]) -> Result<usize, DerError> {
     let mut fields = Reader::new(tbs).next()?.reader();
     let mut count = 0;
     while !fields.is_empty() {
@@ -210,14 +212,16 @@ fn count_fields(tbs: &[u8]) -> Result<usize, DerError> {
     Ok(count)
 }
 
-fn third_field(tbs: &[u8]) -> Result<&[u8], DerError> {
+/// The whole part at this place, counted from 0.
+pub(crate) fn field(tbs: &[u8], index: usize) -> Result<&[u8], DerError> {
     let mut fields = Reader::new(tbs).next()?.reader();
-    fields.next()?;
-    fields.next()?;
+    for _ in 0..index {
+        fields.next()?;
+    }
     Ok(fields.next()?.whole)
 }
 
-fn require(holds: bool, rule: &'static str) -> Result<(), LintError> {
+pub(crate) fn require(holds: bool, rule: &'static str) -> Result<(), LintError> {
     if holds { Ok(()) } else { Err(LintError::Rule(rule)) }
 }
 

@@ -9,7 +9,7 @@ pub fn certs_only(certificates: &[&[u8]]) -> Vec<u8> {
     sorted.sort_unstable();
     let content = write::sequence(&[&write::tlv(tag::OID, &[oid::PKCS7_DATA])]);
     let signed_data = write::sequence(&[
-        &write::unsigned(&[1]),
+        &write::tlv(tag::INTEGER, &[&[1]]),
         &write::tlv(tag::SET, &[]),
         &content,
         &write::tlv(tag::context_constructed(0), &sorted),

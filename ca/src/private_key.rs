@@ -1,19 +1,19 @@
 //! Private keys held in memory.
 
-use aws_lc_rs::{
-    rand::SystemRandom,
-    signature::{
-        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
-        KeyPair,
-    },
-};
 use model::Secret;
+use rcgen::{KeyPair, PublicKeyData, SignatureAlgorithm, SigningKey};
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use zeroize::Zeroize;
 
-use crate::{KeyError, KeyName, KeyStoreError, PublicKey, der::write, public_key};
+use crate::{
+    KeyError, KeyName, KeyStoreError, PublicKey,
+    der::{Reader, tag},
+    public_key,
+};
 
 /// A P-256 key (doors, intermediates) or P-384 key (the root).
 pub struct PrivateKey {
-    pair: EcdsaKeyPair,
+    pair: KeyPair,
     pkcs8: Secret<Vec<u8>>,
     public: PublicKey,
 }
@@ -35,21 +35,19 @@ pub enum PrivateKeyError {
 impl PrivateKey {
     /// Makes a new P-256 key.
     pub fn generate() -> Result<Self, PrivateKeyError> {
-        Self::generate_as(&ECDSA_P256_SHA256_ASN1_SIGNING)
+        Self::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
     }
 
     /// Makes a new P-384 key, which only the root has.
     pub(crate) fn generate_root() -> Result<Self, PrivateKeyError> {
-        Self::generate_as(&ECDSA_P384_SHA384_ASN1_SIGNING)
+        Self::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384)
     }
 
     /// Reads a PKCS#8 key (RFC 5958) of either curve.
     pub fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, PrivateKeyError> {
-        let pair = [&ECDSA_P256_SHA256_ASN1_SIGNING, &ECDSA_P384_SHA384_ASN1_SIGNING]
-            .into_iter()
-            .find_map(|algorithm| EcdsaKeyPair::from_pkcs8(algorithm, pkcs8).ok())
-            .ok_or(PrivateKeyError::Format)?;
-        Self::from_pair(pair, Secret::new(pkcs8.to_vec()))
+        let algorithm = algorithm_of(pkcs8).ok_or(PrivateKeyError::Format)?;
+        let pair = KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(pkcs8), algorithm);
+        Self::from_pair(pair.map_err(|_| PrivateKeyError::Format)?)
     }
 
     /// The key as PKCS#8 DER.
@@ -64,23 +62,19 @@ impl PrivateKey {
 
     /// Signs with ECDSA and the curve's own hash; the signature is DER. `name` is for the error alone.
     pub(crate) fn sign_as(&self, name: KeyName, message: &[u8]) -> Result<Vec<u8>, KeyStoreError> {
-        match self.pair.sign(&SystemRandom::new(), message) {
-            Ok(signature) => Ok(signature.as_ref().to_vec()),
-            Err(_) => Err(KeyStoreError::Unavailable { key: name, reason: "signing failed".into() }),
-        }
+        let signature = self.pair.sign(message);
+        signature.map_err(|_| KeyStoreError::Unavailable { key: name, reason: "signing failed".into() })
     }
 
-    fn generate_as(algorithm: &'static EcdsaSigningAlgorithm) -> Result<Self, PrivateKeyError> {
-        let pair = EcdsaKeyPair::generate(algorithm).map_err(|_| PrivateKeyError::Generation)?;
-        let document = pair.to_pkcs8v1().map_err(|_| PrivateKeyError::Generation)?;
-        Self::from_pair(pair, Secret::new(document.as_ref().to_vec()))
+    fn generate_for(algorithm: &'static SignatureAlgorithm) -> Result<Self, PrivateKeyError> {
+        Self::from_pair(KeyPair::generate_for(algorithm).map_err(|_| PrivateKeyError::Generation)?)
     }
 
-    fn from_pair(pair: EcdsaKeyPair, pkcs8: Secret<Vec<u8>>) -> Result<Self, PrivateKeyError> {
-        let point = pair.public_key().as_ref();
-        let identifier =
-            if point.len() == 65 { public_key::P256_IDENTIFIER } else { public_key::P384_IDENTIFIER };
-        let public = PublicKey::from_spki(&write::sequence(&[identifier, &write::bit_string(point)]))?;
+    fn from_pair(mut pair: KeyPair) -> Result<Self, PrivateKeyError> {
+        let pkcs8 = Secret::new(pair.serialize_der());
+        // The pair keeps a copy of the bytes that it would not wipe when dropped, and signs without it.
+        pair.zeroize();
+        let public = PublicKey::from_spki(&pair.subject_public_key_info())?;
         Ok(Self { pair, pkcs8, public })
     }
 }
@@ -88,5 +82,19 @@ impl PrivateKey {
 impl std::fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PrivateKey").field("public", &self.public).finish_non_exhaustive()
+    }
+}
+
+/// What the key that is named in a PKCS#8 header signs with. rcgen would find out by trying, also kinds of
+/// keys and formats that have no place here, and leave copies behind.
+fn algorithm_of(pkcs8: &[u8]) -> Option<&'static SignatureAlgorithm> {
+    let mut outer = Reader::new(pkcs8);
+    let mut fields = outer.expect(tag::SEQUENCE, "a PrivateKeyInfo was expected").ok()?.reader();
+    outer.finish().ok()?;
+    fields.expect(tag::INTEGER, "a version was expected").ok()?;
+    match fields.next().ok()?.whole {
+        public_key::P256_IDENTIFIER => Some(&rcgen::PKCS_ECDSA_P256_SHA256),
+        public_key::P384_IDENTIFIER => Some(&rcgen::PKCS_ECDSA_P384_SHA384),
+        _ => None,
     }
 }

@@ -3,8 +3,9 @@
 use std::{net::IpAddr, time::Duration};
 
 use model::DeviceRef;
+use rcgen::ExtendedKeyUsagePurpose;
 
-use crate::{DeploymentDomain, KeyName, der::oid};
+use crate::{DeploymentDomain, KeyName};
 
 /// The full description of a certificate to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,10 +147,10 @@ impl Kind {
     }
 
     /// The one extended key usage; the root has none, so that both intermediates fit below it.
-    pub(crate) fn purpose(&self) -> Option<&'static [u8]> {
+    pub(crate) fn purpose(&self) -> Option<ExtendedKeyUsagePurpose> {
         match self {
-            Self::Device | Self::DevicesIntermediate { .. } => Some(oid::CLIENT_AUTH),
-            Self::Server | Self::ServicesIntermediate => Some(oid::SERVER_AUTH),
+            Self::Device | Self::DevicesIntermediate { .. } => Some(ExtendedKeyUsagePurpose::ClientAuth),
+            Self::Server | Self::ServicesIntermediate => Some(ExtendedKeyUsagePurpose::ServerAuth),
             Self::Root => None,
         }
     }

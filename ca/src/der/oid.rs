@@ -21,10 +21,6 @@ pub(crate) const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
 pub(crate) const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 /// 2.5.29.19
 pub(crate) const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
-/// 2.5.29.20
-pub(crate) const CRL_NUMBER: &[u8] = &[0x55, 0x1d, 0x14];
-/// 2.5.29.21
-pub(crate) const CRL_REASON: &[u8] = &[0x55, 0x1d, 0x15];
 /// 2.5.29.30
 pub(crate) const NAME_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x1e];
 /// 2.5.29.31
@@ -34,8 +30,6 @@ pub(crate) const AUTHORITY_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 0x23];
 /// 2.5.29.37
 pub(crate) const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
 
-/// 1.3.6.1.5.5.7.3.1
-pub(crate) const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
 /// 1.3.6.1.5.5.7.3.2
 pub(crate) const CLIENT_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
 

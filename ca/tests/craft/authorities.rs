@@ -221,6 +221,31 @@ fn the_running_key_store_does_not_have_the_root() {
 }
 
 #[test]
+fn a_list_with_times_that_make_no_sense_is_not_signed() {
+    let house = House::new();
+    let list = |this_update, next_update, at| {
+        let entry = RevokedEntry { serial: serial(1), reason: RevocationReason::Superseded, at };
+        house.hierarchy.devices().revocation_list(&house.keys, 1, this_update, next_update, [entry])
+    };
+    assert!(list(NOW, NOW.plus(DAY), Timestamp(0)).is_ok(), "the control");
+    assert!(list(NOW, Timestamp::from_secs(253_402_300_799), NOW).is_ok(), "the last second of 9999");
+    let (before, after) = (Timestamp(i64::MIN), Timestamp::from_secs(253_402_300_800));
+    for (this_update, next_update, at) in [
+        (NOW, NOW, NOW),
+        (NOW, NOW.minus(DAY), NOW),
+        (NOW, after, NOW),
+        (NOW, Timestamp(i64::MAX), NOW),
+        (before, NOW, NOW),
+        (NOW, NOW.plus(DAY), before),
+        (NOW, NOW.plus(DAY), after),
+        (NOW, NOW.plus(DAY), Timestamp::from_secs(-62_167_219_201)),
+    ] {
+        let answer = list(this_update, next_update, at);
+        assert!(matches!(answer, Err(SignError::Write(_))), "{this_update:?} {next_update:?} {at:?}");
+    }
+}
+
+#[test]
 fn a_long_revocation_list_is_built_in_a_moment() {
     let house = House::new();
     let entries = (0..100_000u32).map(|number| {

@@ -1,6 +1,6 @@
 //! Certificates that someone may present, each with what is wrong with it.
 
-use ca::{DeviceCertificate, IdentityError, NameSource};
+use ca::{CaCertificate, CaCertificateError, DeviceCertificate, IdentityError, NameSource};
 use model::{DeviceRef, TenantName};
 
 use crate::support::{der::*, house::*, keys::Key};
@@ -224,4 +224,24 @@ fn the_operators_own_certificates_name_devices_as_configured() {
     assert_eq!(by(Parts::new().without(3), NameSource::SanDns), Err(IdentityError::Name));
     assert_eq!(by(dns("*.factory.example"), NameSource::SanDns), Err(IdentityError::Name));
     assert_eq!(by(Parts::new().subject(seq(&[])), NameSource::CommonName), Err(IdentityError::Name));
+}
+
+#[test]
+fn a_ca_certificate_is_named_as_the_ceremony_names_it() {
+    let read = |subject: Vec<u8>| {
+        let truth = constraints(seq(&[vec![1, 1, 0xff]]));
+        let parts = Parts::new().extension(0, truth).extension(1, usage(0x06)).without(3).without(2);
+        CaCertificate::read(&parts.subject(subject).build())
+    };
+    let name = |value: Vec<u8>| set(&[pair("2.5.4.3", value)]);
+    assert!(read(cn("tcpmux devices")).is_ok(), "the control");
+    for (what, subject) in [
+        ("no name", seq(&[])),
+        ("two CNs", seq(&[name(utf8("a")), name(utf8("b"))])),
+        ("a name with an organisation", seq(&[set(&[pair("2.5.4.10", utf8("a"))]), name(utf8("b"))])),
+        ("a PrintableString", seq(&[name(tlv(0x13, b"a"))])),
+        ("no CN", seq(&[set(&[pair("2.5.4.10", utf8("a"))])])),
+    ] {
+        assert!(matches!(read(subject), Err(CaCertificateError::Shape(_))), "{what}");
+    }
 }

@@ -1,6 +1,14 @@
 //! Requests with keys and signatures that are not taken; rows of the threat table as in `hostile_requests`.
 
-use ca::{CertificateRequest, KeyKind, PublicKey};
+use aws_lc_rs::{
+    encoding::{AsDer, EcPrivateKeyRfc5915Der, Pkcs8V1Der},
+    rsa,
+    signature::{
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256K1_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING,
+        ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
+    },
+};
+use ca::{CertificateRequest, KeyKind, PrivateKey, PrivateKeyError, PublicKey};
 
 use crate::support::{csr::*, der::*, keys::*, openssl, table::*, weak_moduli};
 
@@ -166,4 +174,30 @@ fn rows_24_and_25_signature_algorithms_are_taken_to_the_last_byte() {
         ("another hash than was used", with(&[oid("1.2.840.10045.4.3.3")]), "csr-signature"),
         ("control", with(&[oid("1.2.840.10045.4.3.2")]), "ok"),
     ]);
+}
+
+#[test]
+fn private_keys_of_other_kinds_and_forms_are_refused() {
+    let ecdsa = |algorithm| EcdsaKeyPair::generate(algorithm).unwrap();
+    let pkcs8 = |algorithm| ecdsa(algorithm).to_pkcs8v1().unwrap().as_ref().to_vec();
+    let p256 = ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING);
+    let sec1: EcPrivateKeyRfc5915Der<'_> = p256.private_key().as_der().unwrap();
+    let (p256, p384) = (pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING), pkcs8(&ECDSA_P384_SHA384_ASN1_SIGNING));
+    assert!(PrivateKey::from_pkcs8(&p256).is_ok() && PrivateKey::from_pkcs8(&p384).is_ok(), "the control");
+    let ed25519 = Ed25519KeyPair::generate().unwrap().to_pkcs8v1().unwrap().as_ref().to_vec();
+    let rsa = rsa::KeyPair::generate(rsa::KeySize::Rsa2048).unwrap();
+    let rsa: Pkcs8V1Der<'_> = rsa.as_der().unwrap();
+    let relabelled = p256.iter().copied().map(|octet| if octet == 0x07 { 0x06 } else { octet }).collect();
+    for (what, key) in [
+        ("SEC 1", sec1.as_ref().to_vec()),
+        ("Ed25519", ed25519),
+        ("RSA", rsa.as_ref().to_vec()),
+        ("P-521", pkcs8(&ECDSA_P521_SHA512_ASN1_SIGNING)),
+        ("secp256k1", pkcs8(&ECDSA_P256K1_SHA256_ASN1_SIGNING)),
+        ("another label", relabelled),
+        ("cut", p256[..p256.len() - 1].to_vec()),
+        ("a byte more", [&p256[..], &[0]].concat()),
+    ] {
+        assert!(matches!(PrivateKey::from_pkcs8(&key), Err(PrivateKeyError::Format)), "{what}");
+    }
 }

