@@ -2,7 +2,7 @@
 
 use std::{io::IsTerminal, str::FromStr};
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// The form of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,7 +31,7 @@ impl FromStr for Format {
 /// # Errors
 /// If `level` is not a level and not a filter.
 pub fn init(format: Format, level: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(level).map_err(|error| {
+    let filter: Targets = level.parse().map_err(|error| {
         format!("log level `{level}`: {error}; use error, warn, info, debug, trace or a filter")
     })?;
     let registry = tracing_subscriber::registry().with(filter);
