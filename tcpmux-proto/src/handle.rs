@@ -51,7 +51,7 @@ impl SessionHandle {
 
     /// Ends the session now: every stream fails with `ConnectionAborted`, [`Self::closed`] resolves with the cause.
     ///
-    /// The first cause counts. What was sent on the control stream still leaves: the driver takes up to a second.
+    /// The first cause counts. What was sent on the control stream still leaves: the driver takes up to half a second.
     pub fn close(&self, cause: DisconnectCause) {
         self.shared().close(cause);
     }

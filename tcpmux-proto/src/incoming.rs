@@ -22,12 +22,10 @@ impl Incoming {
     /// The next stream; `None` when the session has ended. Cancel safe.
     pub async fn next(&mut self) -> Option<IncomingStream> {
         let arrived = poll_fn(|cx| {
-            self.shared.act(|state, _| {
-                match state.arrivals.as_mut().and_then(|arrivals| arrivals.next(cx.waker())) {
-                    Some(arrived) => Poll::Ready(Some(arrived)),
-                    None if state.cause.is_some() => Poll::Ready(None),
-                    None => Poll::Pending,
-                }
+            self.shared.act(|state, _| match state.next_arrived(cx) {
+                Some(arrived) => Poll::Ready(Some(arrived)),
+                None if state.cause.is_some() => Poll::Ready(None),
+                None => Poll::Pending,
             })
         })
         .await?;

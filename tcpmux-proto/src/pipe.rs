@@ -34,7 +34,7 @@ impl Pipe {
             let read = self.shared.act(|state, now| {
                 let read = state.session.read(self.id, now);
                 if read == Read::Wait {
-                    state.readers.insert(self.id, cx.waker().clone());
+                    state.wait_to_read(self.id, cx);
                 }
                 read
             });
@@ -86,7 +86,7 @@ impl Pipe {
     pub(crate) fn poll_drained(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         self.shared.act(|state, _| {
             if !state.session.is_drained(self.id) {
-                state.writers.insert(self.id, cx.waker().clone());
+                state.wait_to_write(self.id, cx);
                 return Poll::Pending;
             }
             match state.session.room(self.id) {

@@ -6,7 +6,7 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -51,7 +51,7 @@ pub struct TunnelStream {
 #[derive(Debug)]
 enum Opening {
     /// The header has not left.
-    Unsent { header: Bytes, deadline: Duration },
+    Unsent { header: Bytes, deadline: Duration, reader: Option<Waker> },
     /// The device has not answered.
     Unanswered { deadline: Pin<Box<Sleep>> },
     /// Bytes flow; on the device's side from the beginning.
@@ -70,7 +70,7 @@ impl TunnelStream {
     ) -> Self {
         Self {
             pipe: Pipe::new(shared, id, Bytes::new()),
-            opening: Opening::Unsent { header, deadline },
+            opening: Opening::Unsent { header, deadline, reader: None },
             half_closes: kind != StreamKind::Http,
             kind,
             kept: None,
@@ -146,8 +146,10 @@ impl TunnelStream {
             Opening::Accepted | Opening::Unanswered { .. } => {
                 self.pipe.poll_write(cx, &mut Bytes::new(), parts)
             }
-            Opening::Unsent { header, deadline } => {
+            Opening::Unsent { header, deadline, reader } => {
                 let count = ready!(self.pipe.poll_write(cx, header, parts))?;
+                // A reader that waits already must wait for the deadline too from now on.
+                reader.take().into_iter().for_each(Waker::wake);
                 self.opening = Opening::Unanswered { deadline: Box::pin(sleep(*deadline)) };
                 Poll::Ready(Ok(count))
             }
@@ -155,24 +157,19 @@ impl TunnelStream {
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let deadline = match &mut self.opening {
-            Opening::Accepted => return Poll::Ready(Ok(())),
-            Opening::Refused(error) => return Poll::Ready(Err((*error).into())),
-            Opening::Unanswered { deadline } => Some(deadline),
-            // Nothing can come yet but the end of the tunnel.
-            Opening::Unsent { .. } => None,
-        };
+        if let Opening::Accepted = self.opening {
+            return Poll::Ready(Ok(()));
+        } else if let Opening::Refused(error) = self.opening {
+            return Poll::Ready(Err(error.into()));
+        }
         let answer = match self.pipe.poll_fill(cx) {
             Poll::Ready(Ok([])) => Err(OpenError::Lost.into()),
             Poll::Ready(Ok([status, ..])) => OpenError::of_status(*status).map_err(io::Error::from),
             Poll::Ready(Err(error)) => Err(io::Error::new(error.kind(), OpenError::Lost)),
-            Poll::Pending => match deadline {
-                Some(deadline) => {
-                    ready!(deadline.as_mut().poll(cx));
-                    Err(OpenError::TimedOut.into())
-                }
-                None => return Poll::Pending,
-            },
+            Poll::Pending => {
+                ready!(self.opening.poll_deadline(cx));
+                Err(OpenError::TimedOut.into())
+            }
         };
         self.kept = None;
         match &answer {
@@ -186,6 +183,20 @@ impl TunnelStream {
             }
         }
         Poll::Ready(answer)
+    }
+}
+
+impl Opening {
+    /// Ready when the device has had its time; before the header has left nothing runs.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Unanswered { deadline } => deadline.as_mut().poll(cx),
+            Self::Unsent { reader, .. } => {
+                *reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Self::Accepted | Self::Refused(_) => Poll::Pending,
+        }
     }
 }
 

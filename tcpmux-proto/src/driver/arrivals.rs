@@ -20,8 +20,8 @@ pub(crate) struct Arrivals {
     deadline: Duration,
     /// When to look for headers that took too long; set while one is incomplete.
     pub(crate) sweep: Option<Instant>,
-    ready: VecDeque<Arrived>,
-    waker: Option<Waker>,
+    pub(super) ready: VecDeque<Arrived>,
+    pub(super) waker: Option<Waker>,
     open: bool,
 }
 
@@ -114,14 +114,10 @@ impl Arrivals {
         self.sweep = self.headers.values().map(|partial| partial.until).min();
     }
 
-    /// The next stream; `waker` is told of one that comes later.
-    pub(crate) fn next(&mut self, waker: &Waker) -> Option<Arrived> {
-        let next = self.ready.pop_front();
-        if next.is_none() {
-            self.waker = Some(waker.clone());
-            self.ready.shrink_to_fit();
-        }
-        next
+    /// Gives back memory that only a busy session needs.
+    pub(super) fn shrink(&mut self) {
+        self.headers.shrink_to_fit();
+        self.ready.shrink_to_fit();
     }
 
     /// Nobody takes streams any more: those that wait and all later ones are reset.

@@ -358,4 +358,4 @@ const TLS_BUFFER: usize = 64 * 1024;
 const READS_A_TURN: usize = 16;
 const WRITES_A_TURN: usize = 16;
 /// How long the last frames and the peer's end may take.
-const CLOSING: Duration = Duration::from_secs(1);
+const CLOSING: Duration = Duration::from_millis(500);

@@ -11,7 +11,7 @@ use std::{
 use model::DisconnectCause;
 use tokio::{sync::Notify, time::Instant};
 
-use super::arrivals::Arrivals;
+use super::arrivals::{Arrivals, Arrived};
 use crate::{
     OpenError,
     mux::{End, Event, FIRST_STREAM, Room, Session},
@@ -27,8 +27,8 @@ pub(crate) struct Shared {
 
 pub(crate) struct State {
     pub(crate) session: Session,
-    pub(crate) readers: HashMap<u32, Waker>,
-    pub(crate) writers: HashMap<u32, Waker>,
+    readers: HashMap<u32, Waker>,
+    writers: HashMap<u32, Waker>,
     /// The device's end only: the cloud takes no streams.
     pub(crate) arrivals: Option<Arrivals>,
     pub(crate) control_arrived: bool,
@@ -39,6 +39,9 @@ pub(crate) struct State {
     pub(crate) cause: Option<DisconnectCause>,
     /// The driver, while it sleeps.
     pub(crate) driver: Option<Waker>,
+    /// Wakers nobody needs any more. They are dropped without the lock: the last waker of a task may drop the task,
+    /// and with it a stream, which takes the lock.
+    stale: Vec<Waker>,
 }
 
 impl Shared {
@@ -53,6 +56,7 @@ impl Shared {
             new_times: false,
             cause: None,
             driver: None,
+            stale: Vec::new(),
         };
         Self { state: Mutex::new(state), news: Notify::new(), start }
     }
@@ -73,7 +77,9 @@ impl Shared {
         if state.session.has_output() || state.cause.is_some() || state.new_times {
             wakes.all.extend(state.driver.take());
         }
+        let stale = std::mem::take(&mut state.stale);
         drop(state);
+        drop(stale);
         if wakes.news {
             self.news.notify_waiters();
         }
@@ -158,7 +164,7 @@ impl State {
         match self.session.room(id) {
             Room::Bytes(room) => Poll::Ready(Ok(room)),
             Room::Wait => {
-                self.writers.insert(id, cx.waker().clone());
+                self.wait_to_write(id, cx);
                 Poll::Pending
             }
             Room::Finished => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
@@ -167,10 +173,30 @@ impl State {
         }
     }
 
+    /// Remembers who reads a stream.
+    pub(crate) fn wait_to_read(&mut self, id: u32, cx: &Context<'_>) {
+        self.stale.extend(self.readers.insert(id, cx.waker().clone()));
+    }
+
+    /// Remembers who writes a stream, or waits until it is drained.
+    pub(crate) fn wait_to_write(&mut self, id: u32, cx: &Context<'_>) {
+        self.stale.extend(self.writers.insert(id, cx.waker().clone()));
+    }
+
+    /// The next stream that arrived, if there is one; else the waker is told of it later.
+    pub(crate) fn next_arrived(&mut self, cx: &Context<'_>) -> Option<Arrived> {
+        let arrivals = self.arrivals.as_mut()?;
+        let next = arrivals.ready.pop_front();
+        if next.is_none() {
+            self.stale.extend(arrivals.waker.replace(cx.waker().clone()));
+        }
+        next
+    }
+
     /// Nobody holds this stream any more.
     pub(crate) fn release(&mut self, id: u32, now: Duration) {
-        self.readers.remove(&id);
-        self.writers.remove(&id);
+        self.stale.extend(self.readers.remove(&id));
+        self.stale.extend(self.writers.remove(&id));
         self.session.release(id, now);
     }
 
@@ -179,6 +205,9 @@ impl State {
         self.session.shrink();
         self.readers.shrink_to_fit();
         self.writers.shrink_to_fit();
+        if let Some(arrivals) = &mut self.arrivals {
+            arrivals.shrink();
+        }
     }
 }
 
@@ -198,5 +227,17 @@ fn cause_of(end: End) -> DisconnectCause {
         End::Lost => DisconnectCause::Lost,
         End::Silent => DisconnectCause::Silent,
         End::Protocol(_) | End::PeerGoAway(_) => DisconnectCause::Protocol,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_tunnel_is_small() {
+        let shared = size_of::<Shared>();
+        let driver = size_of::<crate::Driver<()>>();
+        assert!(shared <= 1100 && driver <= 256, "{shared} B shared, {driver} B driver");
     }
 }

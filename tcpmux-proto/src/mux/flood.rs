@@ -86,9 +86,9 @@ impl Bucket {
     }
 }
 
-/// Pings at once: a peer of ours asks at most every ten seconds.
+/// Pings at once: a peer of ours asks once a heartbeat, and every ten seconds while bytes flow.
 const PING_BURST: u32 = 64;
-const PINGS_PER_SECOND: u32 = 8;
+const PINGS_PER_SECOND: u32 = 20;
 /// Strays at once: resets that cross, window updates and credit for streams that just ended.
 const STRAY_BURST: u32 = 4096;
 const STRAYS_PER_SECOND: u32 = 256;
@@ -106,9 +106,9 @@ mod tests {
         for _ in 0..PING_BURST {
             flood.ping(Duration::ZERO).unwrap();
         }
-        assert_eq!(flood.ping(Duration::from_millis(100)), Err(ProtocolError::PingFlood));
-        flood.ping(Duration::from_millis(126)).unwrap();
-        assert_eq!(flood.ping(Duration::from_millis(127)), Err(ProtocolError::PingFlood));
+        assert_eq!(flood.ping(Duration::from_millis(40)), Err(ProtocolError::PingFlood));
+        flood.ping(Duration::from_millis(51)).unwrap();
+        assert_eq!(flood.ping(Duration::from_millis(52)), Err(ProtocolError::PingFlood));
         let later = Duration::from_secs(3600);
         for _ in 0..PING_BURST {
             flood.ping(later).unwrap();

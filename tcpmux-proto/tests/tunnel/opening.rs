@@ -105,9 +105,14 @@ async fn a_device_that_does_not_answer_within_the_deadline_is_given_up() {
     let mut late = waiting.unwrap().accept().await;
     assert_eq!(late.read(&mut [0; 1]).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
 
-    let mut cloud = tunnel.pair.cloud.open(header(StreamKind::Http)).unwrap();
-    cloud.write_all(b"GET /").await.unwrap();
-    let error = cloud.read(&mut [0; 1]).await.unwrap_err();
+    // The reader waited before there was a header, in a task of its own.
+    let cloud = tunnel.pair.cloud.open(header(StreamKind::Http)).unwrap();
+    let (mut reader, mut writer) = tokio::io::split(cloud);
+    let mut reading = tokio::task::JoinSet::new();
+    reading.spawn(async move { reader.read_u8().await });
+    tokio::task::yield_now().await;
+    writer.write_all(b"GET /").await.unwrap();
+    let error = reading.join_next().await.unwrap().unwrap().unwrap_err();
     assert_eq!((error.kind(), OpenError::from_io(&error)), (ErrorKind::TimedOut, Some(OpenError::TimedOut)));
 }
 

@@ -117,3 +117,45 @@ async fn parts_of_a_vectored_write_arrive_in_order() {
         assert!(got == expected);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_wakeup_is_lost_between_threads() {
+    let mut tunnel = Tunnel::new().await;
+    let mut tasks = JoinSet::new();
+    for worker in 0..16_usize {
+        let (mut cloud, mut device) = tunnel.stream(StreamKind::Tcp).await;
+        tasks.spawn(async move {
+            for round in 0..300 {
+                let sent = pattern(worker * 1000 + round, 1 + round * 37);
+                cloud.write_all(&sent).await.unwrap();
+                let mut got = vec![0; sent.len()];
+                cloud.read_exact(&mut got).await.unwrap();
+                assert!(got == sent);
+            }
+            cloud.shutdown().await.unwrap();
+        });
+        tasks.spawn(async move {
+            let mut buffer = vec![0; 4096];
+            loop {
+                let count = device.read(&mut buffer).await.unwrap();
+                if count == 0 {
+                    break;
+                }
+                device.write_all(&buffer[..count]).await.unwrap();
+            }
+        });
+    }
+    let all = async {
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+    };
+    timeout(Duration::from_secs(60), all).await.expect("every waiting task is woken");
+    tunnel.pair.cloud.idle().await;
+    let (cloud, device) = (tunnel.pair.cloud.closed(), tunnel.pair.device.handle.closed());
+    tunnel.pair.cloud.close(model::DisconnectCause::Closed);
+    tokio::join!(cloud, device);
+    while let Some(ended) = tunnel.drivers.join_next().await {
+        ended.unwrap();
+    }
+}
