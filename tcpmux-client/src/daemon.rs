@@ -186,7 +186,8 @@ impl Supervisor {
                     }
                 }
                 Err((why, asked)) => {
-                    let delay = asked.map_or_else(|| backoff.next_delay(), within_reason);
+                    let asked = asked.map(|asked| within_reason(asked).max(SHORTEST_DELAY));
+                    let delay = asked.unwrap_or_else(|| backoff.next_delay());
                     tracing::warn!(error = %why, delay_s = delay.as_secs_f32(), "not connected");
                     self.note_failure(served.as_ref(), why);
                     tokio::select! {
@@ -252,7 +253,8 @@ impl Supervisor {
             Leave::Ended(cause) => {
                 let delay = delay_after(cause, backoff);
                 tracing::warn!(cause = cause.as_str(), delay_s = delay.as_secs_f32(), "disconnected");
-                self.board.failed(format!("the session ended: {}", cause.as_str()));
+                let hint = if cause == DisconnectCause::Replaced { CLONE_HINT } else { "" };
+                self.board.failed(format!("the session ended: {}{hint}", cause.as_str()));
                 delay
             }
         }
@@ -281,6 +283,8 @@ fn within_reason(asked: Duration) -> Duration {
     asked.min(LONGEST_ASKED)
 }
 
+const CLONE_HINT: &str = " by another with the same certificate; was this device copied?";
+const SHORTEST_DELAY: Duration = Duration::from_millis(100);
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 const LONGEST_ASKED: Duration = Duration::from_secs(600);
