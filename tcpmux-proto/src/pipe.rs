@@ -97,6 +97,11 @@ impl Pipe {
         })
     }
 
+    /// Whether the session takes no new streams.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.shared.look().session.is_draining()
+    }
+
     /// Sends FIN behind what was written.
     pub(crate) fn finish(&self) {
         self.shared.act(|state, now| state.session.finish(self.id, now));

@@ -156,22 +156,28 @@ impl TunnelStream {
         }
     }
 
+    /// What it means that the stream failed before the device answered.
+    fn unanswered(&self, kind: io::ErrorKind) -> io::Error {
+        // A device that drains resets what crossed its notice.
+        let is_refusal = kind == io::ErrorKind::ConnectionReset && self.pipe.is_draining();
+        if is_refusal { OpenError::Draining.into() } else { io::Error::new(kind, OpenError::Lost) }
+    }
+
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Opening::Accepted = self.opening {
             return Poll::Ready(Ok(()));
         } else if let Opening::Refused(error) = self.opening {
             return Poll::Ready(Err(error.into()));
         }
-        let answer = match self.pipe.poll_fill(cx) {
-            Poll::Ready(Ok([])) => Err(OpenError::Lost.into()),
-            Poll::Ready(Ok([status, ..])) => OpenError::of_status(*status).map_err(io::Error::from),
-            Poll::Ready(Err(error)) => Err(io::Error::new(error.kind(), OpenError::Lost)),
+        let answer = match self.pipe.poll_fill(cx).map_ok(<[u8]>::first) {
+            Poll::Ready(Ok(None)) => Err(OpenError::Lost.into()),
+            Poll::Ready(Ok(Some(status))) => OpenError::of_status(*status).map_err(io::Error::from),
+            Poll::Ready(Err(error)) => Err(self.unanswered(error.kind())),
             Poll::Pending => {
                 ready!(self.opening.poll_deadline(cx));
                 Err(OpenError::TimedOut.into())
             }
         };
-        self.kept = None;
         match &answer {
             Ok(()) => {
                 self.pipe.consume(1);

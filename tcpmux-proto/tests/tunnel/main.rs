@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod endings;
+mod floods;
 mod hostile;
 mod interop;
 mod liveness;

@@ -210,6 +210,18 @@ async fn a_status_byte_without_meaning_is_a_lost_stream() {
 }
 
 #[tokio::test]
+async fn a_stream_that_crossed_the_notice_to_drain_says_so() {
+    let (mut raw, session, _control, _drivers) = Raw::device(Settings::default()).await;
+    let mut stream = session.open(header(StreamKind::Tcp)).unwrap();
+    let (answer, ()) = tokio::join!(stream.accepted(), async {
+        raw.frame_of(2).await;
+        raw.send(FrameHeader::go_away(0), &[]).await;
+        raw.send(FrameHeader::reset(2), &[]).await;
+    });
+    assert_eq!(answer, Err(OpenError::Draining));
+}
+
+#[tokio::test]
 async fn streams_that_wait_are_reset_when_nobody_takes_them_any_more() {
     let tunnel = Tunnel::new().await;
     let mut waiting = tunnel.pair.cloud.open(header(StreamKind::Tcp)).unwrap();
