@@ -14,8 +14,8 @@ use axum::{
     response::Response,
 };
 use http::{
-    HeaderMap, HeaderValue, Method,
-    header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, WWW_AUTHENTICATE},
+    HeaderMap, HeaderValue, Method, Uri,
+    header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION, WWW_AUTHENTICATE},
 };
 use model::{AdminActor, Code, DoorKey, Refusal};
 use runtime::{
@@ -135,14 +135,27 @@ fn strip(headers: &mut HeaderMap) {
     }
 }
 
-fn no_such_route() -> Ready<Response> {
-    ready(problem(&Refusal::new(Code::NoSuchRoute, "there is no such address at this door")))
+fn no_such_route(uri: Uri) -> Ready<Response> {
+    ready(told(&uri, &Refusal::new(Code::NoSuchRoute, "there is no such address at this door")))
 }
 
-fn wrong_method(method: Method) -> Ready<Response> {
+fn wrong_method(method: Method, uri: Uri) -> Ready<Response> {
     let detail = format!("this address does not take {method}");
-    ready(problem(&Refusal::new(Code::NoSuchRoute, detail).with_status(405)))
+    ready(told(&uri, &Refusal::new(Code::NoSuchRoute, detail).with_status(405)))
 }
+
+/// A problem document, but text for EST's clients, which show a person what they get (RFC 8951 §3.2).
+fn told(uri: &Uri, refusal: &Refusal) -> Response {
+    let mut response = problem(refusal);
+    if uri.path().starts_with(EST) {
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, text);
+        *response.body_mut() = format!("{}\n", refusal.detail).into();
+    }
+    response
+}
+
+const EST: &str = "/.well-known/est/";
 
 #[cfg(test)]
 #[path = "doors_tests.rs"]
