@@ -28,6 +28,7 @@ use crate::{
     clones::Verdict,
     converse::{self, Conversation},
     counts,
+    pending::Pending,
     refusal::{NoSession, check, note},
     sessions::{Live, NotEntered, Order},
 };
@@ -185,7 +186,10 @@ impl TunnelServer {
             generation,
             presented,
             handle: handle.clone(),
-            pending: Arc::default(),
+            pending: Arc::new(Pending::new(
+                self.config.pending_opens_per_service,
+                self.config.longest_queueing,
+            )),
             order,
             flips: None,
             told: Instant::now(),

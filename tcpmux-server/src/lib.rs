@@ -52,6 +52,8 @@ pub struct Config {
     pub streams_per_session: usize,
     /// Streams of one session that wait for the device's answer, by service.
     pub pending_opens_per_service: usize,
+    /// How long one more may wait for its turn before it is refused as busy.
+    pub longest_queueing: Duration,
 }
 
 impl Default for Config {
@@ -64,6 +66,7 @@ impl Default for Config {
             max_sessions: 100_000,
             streams_per_session: 512,
             pending_opens_per_service: 64,
+            longest_queueing: Duration::from_secs(2),
         }
     }
 }

@@ -11,18 +11,18 @@ impl Dialer for TunnelServer {
         target: &'a Target,
         header: StreamHeader,
     ) -> BoxFuture<'a, Result<TunnelStream, OpenError>> {
-        Box::pin(std::future::ready(self.open_now(target, header)))
+        Box::pin(self.open_now(target, header))
     }
 }
 
 impl TunnelServer {
-    fn open_now(&self, target: &Target, mut header: StreamHeader) -> Result<TunnelStream, OpenError> {
+    async fn open_now(&self, target: &Target, mut header: StreamHeader) -> Result<TunnelStream, OpenError> {
         // The target was decided on; what the header says beside it does not count.
         if header.kind != StreamKind::Agent {
             header.service = Destination::Service(target.service.clone());
         }
         header.deadline = header.deadline.min(self.config.open_deadline);
-        let opened = self.open_on_session(target, header);
+        let opened = self.open_on_session(target, header).await;
         counts::opened(match &opened {
             Ok(_) => "opened",
             Err(OpenError::Offline) => "offline",
@@ -33,13 +33,16 @@ impl TunnelServer {
         opened
     }
 
-    fn open_on_session(&self, target: &Target, header: StreamHeader) -> Result<TunnelStream, OpenError> {
+    async fn open_on_session(
+        &self,
+        target: &Target,
+        header: StreamHeader,
+    ) -> Result<TunnelStream, OpenError> {
         if self.draining.borrow().is_some() {
             return Err(OpenError::Draining);
         }
         let (session, pending) = self.sessions.reach(&target.device).ok_or(OpenError::Offline)?;
-        let most = self.config.pending_opens_per_service;
-        let waiting = pending.wait(&header.service, most).ok_or(OpenError::Busy)?;
+        let waiting = pending.turn(&header.service).await.ok_or(OpenError::Busy)?;
         match session.open(header) {
             Ok(stream) => Ok(stream.until_answered(waiting)),
             // The session has just ended: nothing was sent, so the device is simply not connected.

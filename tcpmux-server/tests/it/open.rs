@@ -83,7 +83,11 @@ async fn a_session_holds_only_so_many_streams() {
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_hangs_does_not_take_the_streams_of_the_others() {
-    let cloud = Cloud::start_with(Config { pending_opens_per_service: 2, ..Config::default() });
+    let cloud = Cloud::start_with(Config {
+        pending_opens_per_service: 2,
+        longest_queueing: std::time::Duration::ZERO,
+        ..Config::default()
+    });
     let camera = cloud.enrolled("cam-01");
     let mut device = cloud.connect(&camera, "boot").await;
     let mut first = cloud.open(&camera.device, "slow").await.unwrap();
