@@ -178,6 +178,7 @@ impl TunnelStream {
                 Err(OpenError::TimedOut.into())
             }
         };
+        self.kept = None;
         match &answer {
             Ok(()) => {
                 self.pipe.consume(1);

@@ -210,6 +210,25 @@ async fn a_status_byte_without_meaning_is_a_lost_stream() {
 }
 
 #[tokio::test]
+async fn what_a_stream_keeps_goes_with_the_answer_whatever_it_is() {
+    let mut tunnel = Tunnel::new().await;
+    let kept = std::sync::Arc::new(());
+    let alive = std::sync::Arc::downgrade(&kept);
+    let mut cloud = tunnel.pair.cloud.open(header(StreamKind::Tcp)).unwrap().until_answered(kept);
+    let (answer, _device) = tokio::join!(cloud.accepted(), tunnel.accept());
+    assert_eq!((answer, alive.strong_count()), (Ok(()), 0));
+
+    let kept = std::sync::Arc::new(());
+    let alive = std::sync::Arc::downgrade(&kept);
+    let mut cloud = tunnel.pair.cloud.open(header(StreamKind::Tcp)).unwrap().until_answered(kept);
+    cloud.flush().await.unwrap();
+    let waiting = tunnel.pair.device.incoming.next().await.unwrap();
+    assert_eq!(alive.strong_count(), 1, "no answer yet");
+    waiting.reject(OpenError::Refused);
+    assert_eq!((cloud.accepted().await, alive.strong_count()), (Err(OpenError::Refused), 0));
+}
+
+#[tokio::test]
 async fn a_stream_that_crossed_the_notice_to_drain_says_so() {
     let (mut raw, session, _control, _drivers) = Raw::device(Settings::default()).await;
     let mut stream = session.open(header(StreamKind::Tcp)).unwrap();
