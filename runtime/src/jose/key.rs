@@ -2,10 +2,13 @@
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
-    RSA_PSS_2048_8192_SHA256, RsaParameters, RsaPublicKeyComponents, VerificationAlgorithm,
+    RsaPublicKeyComponents, VerificationAlgorithm,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{DecodingKey, crypto, errors::ErrorKind};
 use serde_json::{Map, Value};
+
+use super::TokenError;
 
 /// The signature algorithms that tokens may use (RFC 7518 §3.1, RFC 8037 §3.1). Nothing symmetric, no `none`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,6 +36,16 @@ impl Algorithm {
             Self::EdDsa => "EdDSA",
         }
     }
+
+    fn of_library(self) -> jsonwebtoken::Algorithm {
+        match self {
+            Self::Rs256 => jsonwebtoken::Algorithm::RS256,
+            Self::Ps256 => jsonwebtoken::Algorithm::PS256,
+            Self::Es256 => jsonwebtoken::Algorithm::ES256,
+            Self::Es384 => jsonwebtoken::Algorithm::ES384,
+            Self::EdDsa => jsonwebtoken::Algorithm::EdDSA,
+        }
+    }
 }
 
 /// Why a JWK is not used. Providers publish keys for other purposes too, so this is rarely an error.
@@ -56,7 +69,7 @@ pub enum KeyError {
 pub struct VerifyingKey {
     id: Option<String>,
     algorithm: Algorithm,
-    key: ParsedPublicKey,
+    key: DecodingKey,
 }
 
 impl VerifyingKey {
@@ -91,13 +104,12 @@ impl VerifyingKey {
             _ => return Err(KeyError::Kind),
         };
         let key = match algorithm {
-            Algorithm::Rs256 => rsa(jwk, &RSA_PKCS1_2048_8192_SHA256)?,
-            Algorithm::Ps256 => rsa(jwk, &RSA_PSS_2048_8192_SHA256)?,
+            Algorithm::Rs256 | Algorithm::Ps256 => rsa(jwk)?,
             Algorithm::Es256 => point(jwk, 32, &ECDSA_P256_SHA256_FIXED)?,
             Algorithm::Es384 => point(jwk, 48, &ECDSA_P384_SHA384_FIXED)?,
-            Algorithm::EdDsa => ParsedPublicKey::new(&ED25519, octets(jwk, "x", 32..=32)?)
-                .map_err(|_| KeyError::Member("x"))?,
+            Algorithm::EdDsa => edwards(jwk)?,
         };
+        choose_cryptography();
         Ok(Self { id: id.map(str::to_owned), algorithm, key })
     }
 
@@ -111,9 +123,15 @@ impl VerifyingKey {
         self.algorithm
     }
 
-    /// Whether `signature` is this key's over `message`.
-    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        self.key.verify_sig(message, signature).is_ok()
+    /// Verifies the two parts of a token around its last dot.
+    pub(super) fn verify(&self, signed: &str, signature: &str) -> Result<(), TokenError> {
+        match crypto::verify(signature, signed.as_bytes(), &self.key, self.algorithm.of_library()) {
+            Ok(true) => Ok(()),
+            Err(error) if matches!(error.kind(), ErrorKind::Base64(_)) => {
+                Err(TokenError::Malformed("its signature is not base64url"))
+            }
+            Ok(false) | Err(_) => Err(TokenError::Signature),
+        }
     }
 }
 
@@ -123,7 +141,16 @@ impl std::fmt::Debug for VerifyingKey {
     }
 }
 
-fn rsa(jwk: &Map<String, Value>, parameters: &'static RsaParameters) -> Result<ParsedPublicKey, KeyError> {
+/// Settles once what jsonwebtoken computes with. It would settle that itself at first use, and panic there if
+/// some crate in the program had enabled its other library, too.
+pub(super) fn choose_cryptography() {
+    // An error says that it is settled already.
+    let _ = crypto::aws_lc::DEFAULT_PROVIDER.install_default();
+}
+
+// jsonwebtoken takes any octets for a key and would refuse every token instead, so they are checked before.
+
+fn rsa(jwk: &Map<String, Value>) -> Result<DecodingKey, KeyError> {
     let n = octets(jwk, "n", 256..=1024)?;
     let e = octets(jwk, "e", 1..=4)?;
     if n[0] == 0 || n[n.len() - 1] & 1 == 0 {
@@ -132,18 +159,27 @@ fn rsa(jwk: &Map<String, Value>, parameters: &'static RsaParameters) -> Result<P
     if e[0] == 0 || e[e.len() - 1] & 1 == 0 || e == [1] {
         return Err(KeyError::Member("e"));
     }
-    RsaPublicKeyComponents { n, e }.to_parsed_public_key(parameters).map_err(|_| KeyError::Member("n"))
+    let key = DecodingKey::from_rsa_raw_components(&n, &e);
+    let parsed = RsaPublicKeyComponents { n, e }.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256);
+    parsed.map(|_| key).map_err(|_| KeyError::Member("n"))
 }
 
 fn point(
     jwk: &Map<String, Value>,
     size: usize,
     algorithm: &'static dyn VerificationAlgorithm,
-) -> Result<ParsedPublicKey, KeyError> {
+) -> Result<DecodingKey, KeyError> {
     let mut uncompressed = vec![4];
     uncompressed.extend(octets(jwk, "x", size..=size)?);
     uncompressed.extend(octets(jwk, "y", size..=size)?);
-    ParsedPublicKey::new(algorithm, uncompressed).map_err(|_| KeyError::Member("x"))
+    let key = DecodingKey::from_ec_der(&uncompressed);
+    ParsedPublicKey::new(algorithm, uncompressed).map(|_| key).map_err(|_| KeyError::Member("x"))
+}
+
+fn edwards(jwk: &Map<String, Value>) -> Result<DecodingKey, KeyError> {
+    let x = octets(jwk, "x", 32..=32)?;
+    let key = DecodingKey::from_ed_der(&x);
+    ParsedPublicKey::new(&ED25519, x).map(|_| key).map_err(|_| KeyError::Member("x"))
 }
 
 fn octets(

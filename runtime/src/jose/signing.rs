@@ -1,16 +1,19 @@
 //! Making tokens: for our own authorizer alone.
 
 use aws_lc_rs::{
-    digest,
     rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{
+    Algorithm, EncodingKey, Header,
+    errors::ErrorKind,
+    jwk::{Jwk, PublicKeyUse, ThumbprintHash},
+};
 use model::Secret;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::key::VerifyingKey;
+use super::key::{VerifyingKey, choose_cryptography};
 
 /// Why a key or a token was not made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,8 +31,9 @@ pub enum SigningError {
 
 /// An ES256 private key. Its `kid` is the RFC 7638 thumbprint of the public key.
 pub struct SigningKey {
-    pair: EcdsaKeyPair,
+    key: EncodingKey,
     id: String,
+    public: Jwk,
 }
 
 impl SigningKey {
@@ -38,9 +42,8 @@ impl SigningKey {
     /// # Errors
     /// [`SigningError::Crypto`] when the system gives no randomness.
     pub fn generate() -> Result<Self, SigningError> {
-        let pair =
-            EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| SigningError::Crypto)?;
-        Ok(Self::of(pair))
+        let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new());
+        Self::from_pkcs8(key.map_err(|_| SigningError::Crypto)?.as_ref())
     }
 
     /// Reads a PKCS#8 DER (RFC 5958).
@@ -48,17 +51,25 @@ impl SigningKey {
     /// # Errors
     /// [`SigningError::NotAKey`].
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, SigningError> {
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der);
-        pair.map(Self::of).map_err(|_| SigningError::NotAKey)
+        choose_cryptography();
+        let key = EncodingKey::from_ec_der(der);
+        let read = || {
+            let mut public = Jwk::from_encoding_key(&key, Algorithm::ES256)?;
+            let id = public.thumbprint(ThumbprintHash::SHA256)?;
+            public.common.key_id = Some(id.clone());
+            public.common.public_key_use = Some(PublicKeyUse::Signature);
+            jsonwebtoken::errors::Result::Ok((id, public))
+        };
+        let (id, public) = read().map_err(|_| SigningError::NotAKey)?;
+        Ok(Self { key, id, public })
     }
 
     /// The key as PKCS#8 DER, for its file.
     ///
     /// # Errors
-    /// [`SigningError::Crypto`].
+    /// None for a key in memory.
     pub fn to_pkcs8(&self) -> Result<Secret<Vec<u8>>, SigningError> {
-        let der = self.pair.to_pkcs8v1().map_err(|_| SigningError::Crypto)?;
-        Ok(Secret::new(der.as_ref().to_vec()))
+        Ok(Secret::new(self.key.as_bytes().to_vec()))
     }
 
     /// The `kid`.
@@ -68,8 +79,7 @@ impl SigningKey {
 
     /// The public key as JWK with `kid`, `alg` and `use`.
     pub fn public_jwk(&self) -> Value {
-        let (x, y) = coordinates(&self.pair);
-        json!({"kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": self.id, "alg": "ES256", "use": "sig"})
+        serde_json::to_value(&self.public).expect("a JWK is made of texts alone")
     }
 
     /// The public key, to verify with.
@@ -84,24 +94,13 @@ impl SigningKey {
     /// # Errors
     /// [`SigningError`] when the body is not JSON or the library fails.
     pub fn sign(&self, typ: &str, body: &impl Serialize) -> Result<String, SigningError> {
-        let header = json!({"alg": "ES256", "typ": typ, "kid": self.id}).to_string();
-        let body = serde_json::to_vec(body).map_err(|_| SigningError::Body)?;
-        let mut token = URL_SAFE_NO_PAD.encode(header);
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(body, &mut token);
-        let signature =
-            self.pair.sign(&SystemRandom::new(), token.as_bytes()).map_err(|_| SigningError::Crypto)?;
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
-        Ok(token)
-    }
-
-    fn of(pair: EcdsaKeyPair) -> Self {
-        let (x, y) = coordinates(&pair);
-        // RFC 7638 §3.2: the required members alone, in the order of their names, without white space.
-        let canonical = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
-        let id = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, canonical.as_bytes()));
-        Self { pair, id }
+        let mut header = Header::new(Algorithm::ES256);
+        header.typ = Some(typ.to_owned());
+        header.kid = Some(self.id.clone());
+        jsonwebtoken::encode(&header, body, &self.key).map_err(|error| match error.kind() {
+            ErrorKind::Json(_) => SigningError::Body,
+            _ => SigningError::Crypto,
+        })
     }
 }
 
@@ -111,14 +110,18 @@ impl std::fmt::Debug for SigningKey {
     }
 }
 
-fn coordinates(pair: &EcdsaKeyPair) -> (String, String) {
-    let point = pair.public_key().as_ref();
-    // SEC 1: 0x04, then both coordinates.
-    (URL_SAFE_NO_PAD.encode(&point[1..33]), URL_SAFE_NO_PAD.encode(&point[33..65]))
-}
-
 #[cfg(test)]
 mod tests {
+    use aws_lc_rs::{
+        digest::{SHA256, digest},
+        signature::{
+            ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED_SIGNING, Ed25519KeyPair, KeyPair,
+            UnparsedPublicKey,
+        },
+    };
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -131,11 +134,55 @@ mod tests {
         assert_eq!(SigningKey::from_pkcs8(b"no key").unwrap_err(), SigningError::NotAKey);
     }
 
+    /// RFC 7638 §3.2: the required members alone, in the order of their names, without white space.
     #[test]
-    fn another_library_finds_the_same_thumbprint() {
+    fn the_kid_is_the_thumbprint() {
         let key = SigningKey::generate().unwrap();
-        let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_value(key.public_jwk()).unwrap();
-        assert_eq!(jwk.thumbprint(jsonwebtoken::jwk::ThumbprintHash::SHA256).unwrap(), key.id());
+        let jwk = key.public_jwk();
+        let text = format!(r#"{{"crv":"P-256","kty":"EC","x":{},"y":{}}}"#, jwk["x"], jwk["y"]);
+        assert_eq!(key.id(), URL_SAFE_NO_PAD.encode(digest(&SHA256, text.as_bytes())));
+        let names: Vec<_> = jwk.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(names, ["alg", "crv", "kid", "kty", "use", "x", "y"], "nothing private");
+        assert_eq!(
+            (&jwk["alg"], &jwk["use"], &jwk["kid"]),
+            (&"ES256".into(), &"sig".into(), &key.id().into())
+        );
+    }
+
+    #[test]
+    fn a_token_is_signed_as_the_standard_says() {
+        let key = SigningKey::generate().unwrap();
+        let token = key.sign("at+jwt", &json!({"sub": "alice"})).unwrap();
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let (header, body) = signed.split_once('.').unwrap();
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).unwrap();
+        let header: Value = serde_json::from_slice(&decode(header)).unwrap();
+        assert_eq!(header, json!({"alg": "ES256", "typ": "at+jwt", "kid": key.id()}));
+        assert_eq!(decode(body), br#"{"sub":"alice"}"#);
+        let pkcs8 = key.to_pkcs8().unwrap();
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.expose()).unwrap();
+        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key().as_ref());
+        assert!(public.verify(signed.as_bytes(), &decode(signature)).is_ok());
+        assert!(public.verify(b"other", &decode(signature)).is_err(), "control");
+    }
+
+    #[test]
+    fn a_key_of_another_kind_or_form_is_no_key() {
+        let p384 =
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, &SystemRandom::new()).unwrap();
+        let ed25519 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+        let good = SigningKey::generate().unwrap().to_pkcs8().unwrap();
+        assert!(SigningKey::from_pkcs8(good.expose()).is_ok(), "control");
+        for bad in [p384.as_ref(), ed25519.as_ref(), &good.expose()[..100], &[]] {
+            assert_eq!(SigningKey::from_pkcs8(bad).unwrap_err(), SigningError::NotAKey);
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_not_json_is_not_signed() {
+        let key = SigningKey::generate().unwrap();
+        let body = std::collections::BTreeMap::from([(vec![1], 1)]);
+        assert_eq!(key.sign("JWT", &body), Err(SigningError::Body));
     }
 
     #[test]
