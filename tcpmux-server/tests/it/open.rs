@@ -85,7 +85,7 @@ async fn a_session_holds_only_so_many_streams() {
 async fn a_service_that_hangs_does_not_take_the_streams_of_the_others() {
     let cloud = Cloud::start_with(Config {
         pending_opens_per_service: 2,
-        longest_queueing: std::time::Duration::ZERO,
+        longest_queueing: Duration::ZERO,
         ..Config::default()
     });
     let camera = cloud.enrolled("cam-01");
