@@ -5,7 +5,7 @@ use std::{net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf, process:
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use crate::{Process, eventually};
+use crate::{Namespace, Process, eventually};
 
 /// A running nginx with files of its own.
 #[derive(Debug)]
@@ -21,10 +21,21 @@ impl Nginx {
     /// # Panics
     /// If it does not start.
     pub async fn start() -> Self {
+        Self::start_as(crate::device::free_address(), None).await
+    }
+
+    /// Starts it on this port of the loopback of another network.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub async fn start_inside(namespace: &Namespace, port: u16) -> Self {
+        Self::start_as(SocketAddr::from(([127, 0, 0, 1], port)), Some(namespace)).await
+    }
+
+    async fn start_as(address: SocketAddr, inside: Option<&Namespace>) -> Self {
         let directory = TempDir::new().unwrap();
         // Its workers may run as another user.
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        let address = crate::device::free_address();
         let root = directory.path().join("files");
         std::fs::create_dir(&root).unwrap();
         std::fs::write(root.join("index.html"), "<h1>nginx behind the tunnel</h1>\n").unwrap();
@@ -38,11 +49,16 @@ impl Nginx {
         );
         let file = directory.path().join("nginx.conf");
         std::fs::write(&file, config).unwrap();
-        let mut command = Command::new("nginx");
+        let mut command = inside.map_or_else(|| Command::new("nginx"), |network| network.command("nginx"));
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{path}:/usr/sbin:/sbin")).arg("-e").arg("stderr").arg("-c").arg(&file);
         let process = Process::start("nginx", command);
+        let pid = directory.path().join("pid");
         eventually("nginx listens", || async {
+            // Into another network nobody looks from here: its pid file is written once it listens.
+            if inside.is_some() {
+                return if pid.exists() { Ok(()) } else { Err(process.log()) };
+            }
             TcpStream::connect(address).await.map(drop).map_err(|error| format!("{error}: {}", process.log()))
         })
         .await;

@@ -3,6 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a story that fails is a failing test")]
 
+mod alone {
+    mod memory;
+}
+
+mod commands;
+
 mod keepers {
     mod dependencies;
     mod floors;
@@ -13,10 +19,15 @@ mod keepers {
 }
 
 mod enrolment;
+mod headers;
 mod http_matrix;
 mod main_path;
+mod minimal;
+mod readme;
 mod restart;
 mod revocation;
 mod stage;
 mod statuses;
+mod tcp;
+mod tokens;
 mod truncation;
