@@ -42,7 +42,8 @@ impl Applicant {
     }
 
     pub(super) fn key_pem(&self) -> String {
-        self.key.serialize_pem()
+        let text = BASE64_STANDARD.encode(self.key.serialize_der());
+        format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
     }
 
     /// The call of a first enrolment, to be changed before it is sent.

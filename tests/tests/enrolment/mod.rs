@@ -3,6 +3,10 @@
 
 mod applicant;
 mod by_hand;
+mod crashes;
+mod hostile_http;
+mod hostile_passcodes;
+mod hostile_tls;
 mod linting;
 mod passcodes;
 mod strongswan;
