@@ -57,7 +57,8 @@ pub struct RemoteKeySet {
     fetcher: KeyFetcher,
     keys: Arc<KeySet>,
     /// Held while fetching, so that there is one fetch however many ask; remembers when the last one began.
-    last_attempt: Mutex<Option<Instant>>,
+    /// The last fetch for an unknown key; fetches of the routine do not count.
+    last_unknown: Mutex<Option<Instant>>,
 }
 
 impl RemoteKeySet {
@@ -76,7 +77,7 @@ impl RemoteKeySet {
             source,
             fetcher,
             keys: Arc::default(),
-            last_attempt: Mutex::default(),
+            last_unknown: Mutex::default(),
         }))
     }
 
@@ -95,7 +96,7 @@ impl RemoteKeySet {
         !self.keys.is_empty()
     }
 
-    /// Verifies a token of this issuer. An unknown `kid` makes one fetch, at most one a minute, and waits for it.
+    /// Verifies a token of this issuer. An unknown `kid` makes one fetch, at most one in ten seconds, and waits for it.
     ///
     /// # Errors
     /// [`TokenError`].
@@ -120,8 +121,13 @@ impl RemoteKeySet {
     /// # Errors
     /// [`RemoteKeySetError`]; then the keys are as before.
     pub async fn refresh(&self) -> Result<(), RemoteKeySetError> {
-        let mut last_attempt = self.last_attempt.lock().await;
-        self.refresh_holding(&mut last_attempt).await
+        let url = match &self.source {
+            KeySource::Jwks(url) => jwks_url(url, true)?,
+            KeySource::Discovery => self.discover().await?,
+        };
+        let document = self.fetcher.fetch(&url).await?;
+        self.keys.replace(KeySet::read_jwks(&document)?);
+        Ok(())
     }
 
     /// Keeps the keys fresh in a task: soon again after a failure, otherwise every ten minutes.
@@ -162,25 +168,15 @@ impl RemoteKeySet {
     }
 
     async fn refresh_for_unknown_key(&self) {
-        let mut last_attempt = self.last_attempt.lock().await;
-        // Whoever waited for the lock finds an attempt that was made in the meantime.
-        if last_attempt.is_some_and(|at| at.elapsed() < UNKNOWN_KEY_EVERY) {
+        let mut last = self.last_unknown.lock().await;
+        // Whoever waited for the lock finds the fetch that was made in the meantime.
+        if last.is_some_and(|at| at.elapsed() < UNKNOWN_KEY_EVERY) {
             return;
         }
-        if let Err(error) = self.refresh_holding(&mut last_attempt).await {
+        *last = Some(Instant::now());
+        if let Err(error) = self.refresh().await {
             tracing::debug!(issuer = self.issuer, %error, "no keys for an unknown kid");
         }
-    }
-
-    async fn refresh_holding(&self, last_attempt: &mut Option<Instant>) -> Result<(), RemoteKeySetError> {
-        *last_attempt = Some(Instant::now());
-        let url = match &self.source {
-            KeySource::Jwks(url) => jwks_url(url, true)?,
-            KeySource::Discovery => self.discover().await?,
-        };
-        let document = self.fetcher.fetch(&url).await?;
-        self.keys.replace(KeySet::read_jwks(&document)?);
-        Ok(())
     }
 
     async fn discover(&self) -> Result<Url, RemoteKeySetError> {
@@ -212,7 +208,7 @@ fn jwks_url(text: &str, allow_loopback_http: bool) -> Result<Url, RemoteKeySetEr
 
 const REFRESH_EVERY: Duration = Duration::from_secs(600);
 const RETRY_AT_MOST: Duration = Duration::from_secs(60);
-const UNKNOWN_KEY_EVERY: Duration = Duration::from_secs(60);
+const UNKNOWN_KEY_EVERY: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 #[path = "remote_tests.rs"]

@@ -97,9 +97,9 @@ async fn check(keys: &RemoteKeySet, token: &str) -> Result<TokenBody, TokenError
 }
 
 /// Moves tokio's clock without making it auto-advance while sockets are waited for.
-async fn a_minute_passes() {
+async fn ten_seconds_pass() {
     tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(61)).await;
+    tokio::time::advance(Duration::from_secs(11)).await;
     tokio::time::resume();
 }
 
@@ -113,27 +113,27 @@ async fn keys_are_found_by_discovery_and_a_rotation_is_followed() {
     assert!(check(&keys, &token(&provider.issuer, &first)).await.is_ok());
 
     provider.publishes(&[&second]);
-    a_minute_passes().await;
+    // At once: the routine's own fetches do not stand in the way of a rotation.
     assert!(check(&keys, &token(&provider.issuer, &second)).await.is_ok());
     assert_eq!(check(&keys, &token(&provider.issuer, &first)).await, Err(TokenError::UnknownKey));
 }
 
 #[tokio::test]
-async fn unknown_keys_make_one_fetch_a_minute_however_many_come() {
+async fn unknown_keys_make_one_fetch_in_ten_seconds_however_many_come() {
     let (known, other) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
     let provider = Provider::start().await;
     provider.publishes(&[&known]);
     let keys = provider.keys();
     keys.refresh().await.unwrap();
-    a_minute_passes().await;
+    ten_seconds_pass().await;
     let before = provider.calls();
     let token = token(&provider.issuer, &other);
     let outcomes = futures(200, || check(&keys, &token)).await;
     assert!(outcomes.iter().all(|outcome| *outcome == Err(TokenError::UnknownKey)));
     assert_eq!(provider.calls() - before, 2, "one fetch: discovery and keys");
-    a_minute_passes().await;
+    ten_seconds_pass().await;
     assert_eq!(check(&keys, &token).await, Err(TokenError::UnknownKey));
-    assert_eq!(provider.calls() - before, 4, "control: a minute later there is another");
+    assert_eq!(provider.calls() - before, 4, "control: ten seconds later there is another");
 }
 
 async fn futures<F: Future>(count: usize, make: impl Fn() -> F) -> Vec<F::Output> {
@@ -160,7 +160,7 @@ async fn other_failures_than_an_unknown_key_fetch_nothing() {
     provider.publishes(&[&key]);
     let keys = provider.keys();
     keys.refresh().await.unwrap();
-    a_minute_passes().await;
+    ten_seconds_pass().await;
     let before = provider.calls();
     let good = token(&provider.issuer, &key);
     let forged = format!("{}AAAA", &good[..good.len() - 4]);
