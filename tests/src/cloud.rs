@@ -316,15 +316,6 @@ impl CloudPlan {
         Cloud { plan: self, directory, process, listening, key, tls, earlier_logs: String::new() }
     }
 
-    /// Runs it where it is expected to end by itself; exit code and words.
-    pub async fn start_in_vain(self) -> Finished {
-        let directory = TempDir::new().unwrap();
-        std::fs::write(directory.path().join("cloud.toml"), &self.config).unwrap();
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let command = self.command(directory.path(), [any; 3]);
-        run(command.get_program(), command.get_args(), b"").await
-    }
-
     fn command(&self, directory: &Path, [user, device, admin]: [SocketAddr; 3]) -> Command {
         let mut command = Command::new(binaries::cloud_program());
         command.args(["--log", "json", "--log-level", self.log_level.as_deref().unwrap_or("info"), "up"]);

@@ -95,6 +95,18 @@ impl Service {
         .await
     }
 
+    /// A TCP service that says the same to everybody and ends.
+    pub async fn answering_at_once(bytes: impl Into<Vec<u8>>) -> Self {
+        let bytes = bytes.into();
+        Self::start(move |mut conversation| {
+            let bytes = bytes.clone();
+            async move {
+                conversation.write(bytes).await;
+            }
+        })
+        .await
+    }
+
     /// A TCP service that says everything back.
     pub async fn echo() -> Self {
         Self::start(|conversation| async move {

@@ -53,7 +53,9 @@ async fn a_cut_body_is_an_error_in_every_framing_whoever_cuts_it() {
         match cut {
             Cut::Daemon => stage.device.kill(),
             Cut::Cloud => stage.cloud.kill(),
-            _ => services.iter().for_each(|(go, _)| drop(go.send_replace(true))),
+            _ => services.iter().for_each(|(go, _)| {
+                go.send_replace(true);
+            }),
         }
         for (framing, answer) in answers {
             let whole = ended_well(answer).await;
