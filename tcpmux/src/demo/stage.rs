@@ -235,7 +235,7 @@ impl Stage {
 }
 
 fn exposed(name: &str, to: &str) -> ServiceSpec {
-    ServiceSpec { name: name.into(), to: to.into(), viewer_websocket: false, certificate: None }
+    ServiceSpec { name: name.into(), to: to.into(), viewer_websocket: false, certificate: None, host: None }
 }
 
 /// The cloud's settings: loopback, the usual ports where they are free, the demo's provider.

@@ -226,7 +226,7 @@ fn open_device(
 }
 
 fn open_admin(listener: TcpListener, parts: &Parts, router: Router, tasks: &Tasks) {
-    let tls = server_config(parts.admin_certificate(), Clients::Anonymous, true, &[b"http/1.1"]);
+    let tls = server_config(parts.admin_certificate(), Clients::Anonymous, true, &[b"h2", b"http/1.1"]);
     let tls = Arc::new(tls);
     let choose: Arc<Choose> = Arc::new(move |_| Some(Arc::clone(&tls)));
     let connections = tasks.clone();

@@ -36,7 +36,7 @@ impl House {
         let tasks = Tasks::new();
         let (admin_key, is_new) = data.admin_key().map_err(failed)?;
         // Bound first: tokens, links and enrolment strings name the ports.
-        let sockets = doors::Sockets::bind(&config).await.map_err(failed)?;
+        let sockets = doors::Sockets::bind(&config).await?;
         let listening = sockets.listening(&config);
         let parts = Parts::start(&config, &data, &listening, admin_key, clock.clone(), tasks.clone()).await?;
         let inventory = doors::open(sockets, &config, &parts, clock, &tasks)?;
@@ -126,8 +126,9 @@ fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::new(Exit::Failed, error)
 }
 
-fn misconfigured(error: impl std::fmt::Display) -> Failure {
-    Failure::new(Exit::Configuration, error)
+/// Exit 78, with the whole chain of causes.
+fn misconfigured(error: impl Into<anyhow::Error>) -> Failure {
+    Failure::new(Exit::Configuration, format!("{:#}", error.into()))
 }
 
 const AFTER_THE_END: Duration = Duration::from_secs(3);

@@ -112,9 +112,8 @@ impl Parts {
         .await
         .map_err(failed)?;
         let names = door_certificate::Names::of(config, listening, &device_url);
-        let internal = door_certificate::keep(Arc::clone(&provisioning), names, clock.clone(), &tasks)
-            .await
-            .map_err(failed)?;
+        let internal =
+            door_certificate::keep(Arc::clone(&provisioning), names, clock.clone(), &tasks).await?;
 
         let domain = hierarchy.domain().clone();
         let admission: Arc<dyn Admission> = registry.certificates().clone();
@@ -192,8 +191,11 @@ impl Parts {
         tasks: Tasks,
     ) -> Result<Self, Failure> {
         let registry = Registry::in_process(node, data.next_epoch().map_err(failed)?);
-        let door = external.clone().ok_or_else(|| misconfigured("tls: is needed"))?;
-        let device_ca = config.device_ca.as_ref().ok_or_else(|| misconfigured("device_ca: is needed"))?;
+        let door = external.clone().ok_or_else(|| misconfigured(anyhow::anyhow!("tls: is needed")))?;
+        let device_ca = config
+            .device_ca
+            .as_ref()
+            .ok_or_else(|| misconfigured(anyhow::anyhow!("device_ca: is needed")))?;
         let device_anchors = certificates(&device_ca.bundle).map_err(misconfigured)?;
         let source = match device_ca.id {
             DeviceIdSource::CommonName => NameSource::CommonName,
