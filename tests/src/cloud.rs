@@ -35,6 +35,7 @@ pub struct CloudPlan {
     log_level: Option<String>,
     device_listen: Option<SocketAddr>,
     trusted: Option<PathBuf>,
+    disk: Option<PathBuf>,
     flags: Vec<String>,
 }
 
@@ -297,12 +298,19 @@ impl CloudPlan {
         self
     }
 
+    /// Keeps its data on this disk; where temporary files are otherwise.
+    #[must_use]
+    pub fn on_disk(mut self, directory: &Path) -> Self {
+        self.disk = Some(directory.to_owned());
+        self
+    }
+
     /// Starts it and waits until its doors are open.
     ///
     /// # Panics
     /// If it does not start.
     pub async fn start(self) -> Cloud {
-        let directory = TempDir::new().unwrap();
+        let directory = self.disk.as_ref().map_or_else(TempDir::new, TempDir::new_in).unwrap();
         std::fs::write(directory.path().join("cloud.toml"), &self.config).unwrap();
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let addresses = [any, self.device_listen.unwrap_or(any), any];

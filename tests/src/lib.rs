@@ -27,7 +27,7 @@ pub use command::{Finished, run, run_ok};
 pub use device::{Device, EnrolledDevice};
 pub use door::{Answer, Call, Door, pieces};
 pub use eventually::{eventually, eventually_within};
-pub use namespace::Namespace;
+pub use namespace::{Namespace, as_root};
 pub use nginx::Nginx;
 pub use process::Process;
 pub use provider::Provider;

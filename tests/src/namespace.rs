@@ -116,7 +116,11 @@ impl Drop for Namespace {
     }
 }
 
-fn as_root<'a>(words: impl IntoIterator<Item = &'a str>) {
+/// Runs a command as root.
+///
+/// # Panics
+/// If it fails, or there is no right to run it (root, or sudo without a password).
+pub fn as_root<'a>(words: impl IntoIterator<Item = &'a str>) {
     let mut command = root_command(words);
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);

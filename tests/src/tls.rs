@@ -41,6 +41,16 @@ impl Identity {
         Self { chain, key: PrivateKeyDer::from_pem_slice(key).unwrap() }
     }
 
+    /// From DER: the chain, leaf first, and the key in PKCS #8.
+    pub fn from_der(chain: Vec<CertificateDer<'static>>, key: Vec<u8>) -> Self {
+        Self { chain, key: PrivateKeyDer::Pkcs8(key.into()) }
+    }
+
+    /// Chain and key, for a server that shows them.
+    pub fn into_parts(self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        (self.chain, self.key)
+    }
+
     /// The leaf's DER.
     pub fn leaf(&self) -> &[u8] {
         &self.chain[0]

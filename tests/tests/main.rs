@@ -23,6 +23,7 @@ mod headers;
 mod http_matrix;
 mod main_path;
 mod minimal;
+mod network;
 mod readme;
 mod restart;
 mod revocation;

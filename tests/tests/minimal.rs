@@ -102,10 +102,10 @@ async fn certificates_of_another_ca_or_for_servers_are_not_devices() {
 }
 
 /// An operator's own CA, made with openssl.
-struct Pki(TempDir);
+pub(crate) struct Pki(TempDir);
 
 impl Pki {
-    async fn make() -> Self {
+    pub(crate) async fn make() -> Self {
         let this = Self(TempDir::new().unwrap());
         let words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=Operator -addext keyUsage=critical,keyCertSign,cRLSign";
         this.openssl(words, &["-keyout", "ca.key", "-out", "ca.crt"]).await;
@@ -113,11 +113,11 @@ impl Pki {
         this
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn config(&self, issuer: &Provider) -> String {
+    pub(crate) fn config(&self, issuer: &Provider) -> String {
         format!(
             "roles = [\"tunnel\", \"proxy\"]\n[tls]\ncertificate = {:?}\nkey = {:?}\n[device_ca]\nbundle = {:?}\nid = \"cn\"\n\
              [[authorizer]]\nissuer = \"{}\"\njwks = \"{}\"\n",
@@ -155,7 +155,7 @@ impl Pki {
     }
 
     /// A daemon with a certificate of this CA, configured by hand.
-    async fn device(&self, name: &str, cloud: &Cloud, service: &str) -> Process {
+    pub(crate) async fn device(&self, name: &str, cloud: &Cloud, service: &str) -> Process {
         self.issue("device", name, "clientAuth", &format!("DNS:{name}.example")).await;
         let config = format!(
             "server = \"localhost:{}\"\n[identity]\nca = {:?}\ncertificate = {:?}\nkey = {:?}\n\

@@ -1,0 +1,85 @@
+//! Callers who go away in the middle: nothing of them is left anywhere.
+
+use bytes::Bytes;
+use tests::{Cloud, Device, Service, pieces, web};
+use tokio::task::JoinSet;
+
+use super::vitals::{descriptors, tell, until_descriptors, until_quiet};
+
+#[tokio::test]
+async fn two_hundred_aborted_downloads_and_uploads_leave_nothing_behind() {
+    Scene::set().await.abort(200).await;
+}
+
+/// R3, by hand: `./scripts/prove aborts`.
+#[tokio::test]
+#[ignore = "takes minutes; ./scripts/prove aborts runs it"]
+async fn proof_ten_thousand_aborts_leave_nothing_behind() {
+    Scene::set().await.abort(5000).await;
+}
+
+struct Scene {
+    cloud: Cloud,
+    device: Device,
+    web: Service,
+    token: String,
+}
+
+impl Scene {
+    async fn set() -> Self {
+        let cloud = Cloud::start().await;
+        let web = web().await;
+        let device = Device::enrol_and_run(&cloud, "cam-01", &[("web", web.url("http"))]).await;
+        let token = cloud.token("cam-01", "operator").await;
+        Self { cloud, device, web, token }
+    }
+
+    /// Aborts as many downloads, and as many uploads.
+    async fn abort(mut self, count: usize) {
+        // What is made once and kept is there before the count begins.
+        self.batch(20).await;
+        until_quiet(&self.cloud).await;
+        let ids = [self.cloud.process().id(), self.device.process_id()];
+        let before = ids.map(descriptors);
+        let memory = (self.cloud.process().resident_kib(), self.device.process().resident_kib());
+        let connections = self.web.connections();
+        for _ in 0..count / BATCH {
+            self.batch(BATCH).await;
+        }
+        assert_eq!(self.web.connections() - connections, 2 * (count / BATCH) * BATCH);
+        until_quiet(&self.cloud).await;
+        for (id, before) in ids.into_iter().zip(before) {
+            until_descriptors(id, before).await;
+        }
+        let cloud = self.cloud.process().resident_kib().saturating_sub(memory.0);
+        let daemon = self.device.process().resident_kib().saturating_sub(memory.1);
+        tell(format!("{} aborts: cloud +{cloud} KiB, daemon +{daemon} KiB", 2 * count));
+        assert!(cloud < 32 * 1024 && daemon < 32 * 1024, "{cloud} and {daemon} KiB");
+        let call = self.cloud.user().get("/d/cam-01/web/method").bearer(&self.token);
+        call.send().await.expect(200).await;
+    }
+
+    async fn batch(&self, count: usize) {
+        let mut callers = JoinSet::new();
+        for _ in 0..count {
+            let path = format!("/d/cam-01/web/bytes/{}", 1 << 30);
+            let download = self.cloud.user().get(&path).bearer(&self.token);
+            callers.spawn(async move {
+                let mut answer = download.send().await.expect(200).await;
+                answer.next().await.unwrap().unwrap();
+            });
+            let (feed, body) = pieces();
+            let upload = self.cloud.user().post("/d/cam-01/web/echo").bearer(&self.token).stream(body);
+            callers.spawn(async move {
+                feed.send(Bytes::from(vec![1; 20_000])).await.unwrap();
+                let mut answer = upload.send().await.expect(200).await;
+                // The service has the first piece, since it says it back; the second is cut.
+                answer.next().await.unwrap().unwrap();
+                feed.send(Bytes::from(vec![2; 20_000])).await.unwrap();
+            });
+        }
+        callers.join_all().await;
+    }
+}
+
+const BATCH: usize = 20;

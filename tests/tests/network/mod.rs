@@ -1,0 +1,21 @@
+//! What a bad network and bad peers do, and what they cannot do.
+
+mod aborts;
+mod black_hole;
+mod comeback;
+mod forger;
+mod full_disk;
+mod handshakes;
+mod hostile_cloud;
+mod hostile_devices;
+mod impostors;
+mod locked_store;
+mod neighbour;
+mod peer;
+mod provider_outage;
+mod secrets;
+mod signer_outage;
+mod silent_sockets;
+mod slow_readers;
+mod twins;
+mod vitals;

@@ -1,0 +1,286 @@
+//! Secrets in places where they must not be: logs at their most talkative, metrics, errors, the database,
+//! the process table.
+
+use std::{path::Path, process::Command, time::Duration};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use http::Method;
+use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
+use serde_json::{Value, json};
+use tests::{Cloud, Finished, Process, Provider, Service, client_program, run};
+
+#[tokio::test]
+async fn no_secret_is_in_a_log_a_metric_an_error_the_database_or_the_process_table() {
+    let provider = Provider::start().await;
+    let mut cloud = Cloud::plan().provider(&provider).log_level("trace").start().await;
+    let mirror = Service::mirror().await;
+    let mut secrets = Secrets::default();
+    let mut places = Places::default();
+    secrets.text("the admin key", cloud.key());
+    for file in ["authorizer.key", "ca/root.key", "ca/devices.key", "ca/services.key"] {
+        secrets.key_file(file, &cloud.data().join(file));
+    }
+
+    // A device comes into being, at the most talkative level.
+    let [redeemed, unused] = [cloud.passcode("cam-01").await, cloud.passcode("cam-02").await];
+    secrets.passcode("a redeemed passcode", "cam-01", &redeemed);
+    secrets.passcode("an unused passcode", "cam-02", &unused);
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    let text = format!(
+        "tcpmux://{}/?ca={}&otp={redeemed}&device=cam-01",
+        cloud.device_address(),
+        cloud.fingerprint()
+    );
+    let enrolled = enroll(&text, &state).await;
+    assert_eq!(enrolled.code, 0, "{}", enrolled.stderr);
+    places.command("enrolling", &enrolled);
+    places.command("enrolling again", &enroll(&text, &directory.path().join("other")).await);
+    secrets.key_file("the device's key", &state.join("current/key.pem"));
+    let device = run_device(&state, &mirror.url("http"));
+    cloud.until_online("cam-01", true, Duration::from_secs(30)).await;
+
+    // People and tokens, right and wrong.
+    let alice = provider.token("alice");
+    secrets.token("a provider's token", &alice);
+    let id = cloud.user_id(&alice).await;
+    cloud.grant("cam-01", &id, json!({"level": "operator"})).await;
+    let (minted, by_admin) = (cloud.user_token(&alice).await, cloud.token("cam-01", "operator").await);
+    secrets.token("a proxy token", &minted);
+    secrets.token("a proxy token of the admin", &by_admin);
+    let strange = tests::Signer::new("k").sign("at+jwt", &json!({"iss": "https://x.example", "sub": "x"}));
+    secrets.token("a stranger's token", &strange);
+    for (what, canary) in
+        [("a cookie", COOKIE), ("a query", QUERY), ("a body", BODY), ("a device's own", OWN)]
+    {
+        secrets.text(what, canary);
+    }
+    let path = format!("/d/cam-01/web/login?key={QUERY}");
+    for door in [minted.as_str(), by_admin.as_str()] {
+        let call = cloud.user().post(&path).bearer(door).header("cookie", format!("session={COOKIE}"));
+        let call = call.header("x-device-authorization", format!("Basic {OWN}")).body(BODY);
+        let answer = call.send().await.expect(200).await.text().await;
+        // The device has to see what is meant for it, and nothing of the caller's token.
+        assert!([COOKIE, QUERY, BODY, OWN].iter().all(|canary| answer.contains(canary)), "{answer}");
+        assert!(!answer.contains(door), "{answer}");
+        let http2 = cloud.user().get(&path).bearer(door).http2().header("cookie", COOKIE);
+        http2.send().await.expect(200).await;
+    }
+
+    // Every door says no to what was shown at the wrong place.
+    let wrong = format!("{}0", &unused[..32]);
+    secrets.passcode("a mistyped passcode", "cam-02", &wrong);
+    let (user, device_door, admin) = (cloud.user(), cloud.device(), cloud.admin());
+    let refusals = [
+        user.get(&path).bearer(&strange),
+        user.get(&path).bearer(&alice),
+        user.get(&path).bearer(cloud.key()),
+        user.get(&path).bearer(&unused),
+        user.get("/v1/me").bearer(&minted),
+        user.get("/v1/me").bearer(&format!("{alice}x")),
+        user.get(&format!("/d/cam-02/web/{QUERY}")).bearer(&minted),
+        user.get(&format!("/nowhere/{QUERY}?token={by_admin}")),
+        admin.get("/admin/api/devices").bearer(&minted),
+        admin.get("/admin/api/devices").admin(&unused),
+        admin.get(&format!("/admin/api/otp?ttl={QUERY}")).admin(cloud.key()),
+        admin.post("/admin/api/tokens").admin(cloud.key()).json(&json!({"device": BODY})),
+        est(&device_door, "cam-02", &wrong),
+        est(&device_door, "cam-01", &unused),
+        est(&device_door, cloud.key(), &minted),
+        device_door.get("/.well-known/est/cacerts").bearer(&by_admin),
+    ];
+    for (number, call) in refusals.into_iter().enumerate() {
+        let answer = call.send().await;
+        let (status, head) = (answer.status, format!("{:?}", answer.headers));
+        places.text(&format!("refusal {number}, {status}"), head + &answer.text().await);
+    }
+    // A device that shows its certificate, is taken back, and comes again in vain.
+    let record = cloud.device_record("cam-01").await;
+    places.text("the device's record", record.to_string());
+    for page in ["devices", "certificates", "otps", "audit", "tenants", "ca"] {
+        let listed = cloud.administer(Method::GET, &format!("/admin/api/{page}"), Value::Null).await;
+        places.text(page, listed.to_string());
+    }
+    places.text("the metrics", admin.get("/metrics").send().await.text().await);
+    places.process("the cloud", cloud.process());
+    places.process("the daemon", &device);
+    let fingerprint = record["certificate"]["fingerprint"].as_str().unwrap();
+    let revoke = format!("/admin/api/certificates/{fingerprint}/revoke");
+    cloud.administer(Method::POST, &revoke, json!({"reason": "keyCompromise"})).await;
+    cloud.until_online("cam-01", false, Duration::from_secs(10)).await;
+    places.text("the daemon's log", device.log());
+    assert_eq!(cloud.stop().await, 0);
+    cloud.start_again().await;
+    cloud.kill();
+    places.text("the cloud's log", cloud.log());
+    // In the write-ahead log of a killed process are pages that the file does not have.
+    for file in ["tcpmux.db", "tcpmux.db-wal", "tcpmux.db-shm"] {
+        places.file(file, &cloud.data().join(file));
+    }
+    for file in ["proven_time", "server"] {
+        places.file(file, &state.join(file));
+    }
+    assert!(places.size() > 100_000, "the logs at this level are long: {}", places.size());
+    assert!(
+        places.says("the cloud's log", "device connected")
+            && places.says("the cloud's log", "/d/cam-01/web/login")
+    );
+    let found = places.search(&secrets);
+    assert!(found.is_empty(), "{found:#?}");
+
+    // Controls: what is planted is found, in each kind of place and each form.
+    let mut planted = Places::default();
+    planted.text("a log", format!("Authorization: Bearer {minted}"));
+    planted.text("a basic login", BASE64_STANDARD.encode(format!("cam-02:{unused}")));
+    let file = directory.path().join("planted");
+    std::fs::write(&file, [b"\0\0page".to_vec(), secrets.raw("an unused passcode")].concat()).unwrap();
+    planted.file("a database", &file);
+    let mut sleeper = Command::new("sleep");
+    sleeper.arg("60").env("PLANTED", cloud.key());
+    planted.process("a process", &Process::start("sleeper", sleeper));
+    let found = planted.search(&secrets);
+    for place in ["a log", "a basic login", "a database", "a process"] {
+        assert!(found.iter().any(|line| line.ends_with(place)), "{place}: {found:#?}");
+    }
+}
+
+/// What must be nowhere: each secret with the forms in which it could appear.
+#[derive(Default)]
+struct Secrets(Vec<(String, Vec<Vec<u8>>)>);
+
+/// Where it must not be: each place with all of its bytes.
+#[derive(Default)]
+struct Places(Vec<(String, Vec<u8>)>);
+
+impl Secrets {
+    fn text(&mut self, what: &str, text: &str) {
+        assert!(text.len() >= 16, "{what} is long enough not to appear by chance");
+        let forms =
+            [text.to_owned(), text.to_lowercase(), BASE64_STANDARD.encode(text), model::hex(text.as_bytes())];
+        self.0.push((what.into(), forms.map(String::into_bytes).into()));
+    }
+
+    /// A passcode, also as the twenty octets that it stands for and as HTTP Basic carries it.
+    fn passcode(&mut self, what: &str, device: &str, passcode: &str) {
+        self.text(what, passcode);
+        let forms = &mut self.0.last_mut().expect("just pushed").1;
+        for user in [device, ""] {
+            forms.push(BASE64_STANDARD.encode(format!("{user}:{passcode}")).into_bytes());
+        }
+        if let Ok(passcode) = passcode.parse::<model::Passcode>() {
+            let octets = passcode.secret_bytes();
+            forms.extend([octets.to_vec(), model::hex(octets).into_bytes()]);
+            // Last, so that the control can plant it.
+            forms.push(octets.to_vec());
+        }
+    }
+
+    /// A signed token: whoever has the signature and what was signed has it, so the signature alone counts.
+    fn token(&mut self, what: &str, token: &str) {
+        self.text(what, token);
+        let signature = token.rsplit('.').next().unwrap().to_owned();
+        self.0.last_mut().expect("just pushed").1.push(signature.into_bytes());
+    }
+
+    /// A private key in a PEM file: its lines, and the scalar in them.
+    fn key_file(&mut self, what: &str, file: &Path) {
+        let text = std::fs::read_to_string(file).unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with('-') && line.len() > 30);
+        let mut forms: Vec<Vec<u8>> = lines.map(|line| line.as_bytes().to_vec()).collect();
+        let PrivateKeyDer::Pkcs8(der) = PrivateKeyDer::from_pem_slice(text.as_bytes()).unwrap() else {
+            panic!("{what} is not PKCS #8")
+        };
+        // In PKCS #8 for an elliptic curve the scalar follows this mark of version and length.
+        let der = der.secret_pkcs8_der();
+        let (mark, length) = if text.len() > 270 { ([2, 1, 1, 4, 48], 48) } else { ([2, 1, 1, 4, 32], 32) };
+        let at =
+            der.windows(5).position(|window| window == mark).unwrap_or_else(|| panic!("{what}: no scalar"));
+        let scalar = &der[at + 5..at + 5 + length];
+        forms.extend([
+            scalar.to_vec(),
+            model::hex(scalar).into_bytes(),
+            BASE64_STANDARD.encode(scalar).into_bytes(),
+        ]);
+        self.0.push((what.into(), forms));
+    }
+
+    fn raw(&self, what: &str) -> Vec<u8> {
+        let (_, forms) = self.0.iter().find(|(name, _)| name == what).expect("it is among them");
+        forms.last().expect("it has forms").clone()
+    }
+}
+
+impl Places {
+    fn text(&mut self, name: &str, text: String) {
+        self.0.push((name.into(), text.into_bytes()));
+    }
+
+    fn command(&mut self, name: &str, finished: &Finished) {
+        self.text(name, finished.stdout.clone() + &finished.stderr);
+    }
+
+    /// A file; one that is not there has nothing in it.
+    fn file(&mut self, name: &str, file: &Path) {
+        self.0.push((name.into(), std::fs::read(file).unwrap_or_default()));
+    }
+
+    fn process(&mut self, name: &str, process: &Process) {
+        self.text(name, process.command_line());
+    }
+
+    fn size(&self) -> usize {
+        self.0.iter().map(|(_, bytes)| bytes.len()).sum()
+    }
+
+    fn says(&self, name: &str, text: &str) -> bool {
+        let place = self.0.iter().find(|(found, _)| found == name).expect("it is among them");
+        String::from_utf8_lossy(&place.1).contains(text)
+    }
+
+    /// Which secret is where. Text in any other encoding is found by its forms.
+    fn search(&self, secrets: &Secrets) -> Vec<String> {
+        let mut found = vec![];
+        for (place, bytes) in &self.0 {
+            for (what, forms) in &secrets.0 {
+                if forms.iter().any(|form| contains(bytes, form)) {
+                    found.push(format!("{what} is in {place}"));
+                }
+            }
+        }
+        found
+    }
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    let mut from = 0;
+    while let Some(at) = haystack[from..].iter().position(|byte| *byte == needle[0]) {
+        if haystack[from + at..].starts_with(needle) {
+            return true;
+        }
+        from += at + 1;
+    }
+    false
+}
+
+async fn enroll(text: &str, state: &Path) -> Finished {
+    let state = state.display().to_string();
+    run(client_program(), ["--log-level", "trace", "enroll", "-", "--state", &state], text.as_bytes()).await
+}
+
+fn run_device(state: &Path, web: &str) -> Process {
+    let mut command = Command::new(client_program());
+    command.args(["--log-level", "trace", "run", "--no-local-api", "--service"]);
+    command.arg(format!("web={web}")).arg("--state").arg(state);
+    Process::start("cam-01", command)
+}
+
+/// An enrolment that will be refused.
+fn est(door: &tests::Door, user: &str, password: &str) -> tests::Call {
+    let call = door.post("/.well-known/est/simpleenroll").basic(user, password);
+    call.header("content-type", "application/pkcs10").body("AAAA")
+}
+
+const COOKIE: &str = "canary-cookie-5d1f8a6be3";
+const QUERY: &str = "canary-query-83b1c07d2a";
+const BODY: &str = "canary-body-1c9e44f07b";
+const OWN: &str = "canary-own-login-7fe20c91";

@@ -1,0 +1,120 @@
+//! Thousands of sockets that say nothing, or say it a byte at a time: real callers get in beside them, and
+//! within seconds their places are free.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use tests::{Cloud, Device, EnrolledDevice, web};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+use super::vitals::{allow_many_descriptors, descriptors, tell, until_descriptors};
+
+#[tokio::test]
+async fn two_thousand_silent_sockets_at_each_door_keep_nobody_out() {
+    allow_many_descriptors().await;
+    let web = web().await;
+    let mut cloud = Cloud::start().await;
+    let enrolled = EnrolledDevice::enrol(&cloud, "cam-01").await;
+    let token = cloud.token("cam-01", "operator").await;
+    let before = (cloud.process().resident_kib(), descriptors(cloud.process().id()));
+    let doors = [cloud.device_address(), cloud.user().address()];
+    let began = Instant::now();
+    let mut sockets = vec![];
+    for (source, door) in (2..6).flat_map(|source| doors.map(|door| (source, door))) {
+        for _ in 0..500 {
+            sockets.push(connect(door, source).await);
+        }
+    }
+    let mut dribbling = JoinSet::new();
+    for number in 0..200 {
+        let socket = connect(doors[number % 2], 6).await;
+        dribbling.spawn(dribble(socket));
+    }
+
+    let device = enrolled.run(&[("web", web.url("http"))]);
+    cloud.until_online("cam-01", true, Duration::from_secs(10)).await;
+    let connected = began.elapsed();
+    cloud.user().get("/d/cam-01/web/method").bearer(&token).send().await.expect(200).await;
+    let grown = cloud.process().resident_kib().saturating_sub(before.0);
+    tell(format!("connected {connected:?} after the first of 4,200 sockets; the cloud grew by {grown} KiB"));
+    assert!(grown < 128 * 1024, "{grown} KiB");
+
+    // Five seconds for a handshake, silent or not.
+    let open = still_open(sockets, Duration::from_secs(12)).await;
+    assert_eq!(open, 0, "every place is free again");
+    let dribbled = timeout(Duration::from_secs(12), dribbling.join_all()).await.expect("these too");
+    let longest = dribbled.into_iter().max().unwrap();
+    assert!(longest < Duration::from_secs(9), "a byte now and then is no excuse: {longest:?}");
+    until_descriptors(cloud.process().id(), before.1 + 1).await;
+    drop(device);
+}
+
+#[tokio::test]
+async fn one_source_can_hold_a_bounded_number_of_places() {
+    allow_many_descriptors().await;
+    let cloud = Cloud::start().await;
+    let web = web().await;
+    let mut sockets = vec![];
+    for _ in 0..1500 {
+        sockets.push(connect(cloud.device_address(), 7).await);
+    }
+    let (mut turned_away, mut waiting) = (0, vec![]);
+    for mut socket in sockets {
+        match timeout(Duration::from_millis(1), socket.read(&mut [0; 1])).await {
+            Ok(Ok(0) | Err(_)) => turned_away += 1,
+            _ => waiting.push(socket),
+        }
+    }
+    assert!(turned_away >= 300, "1,024 of a source wait, the others are let go at once: {turned_away}");
+    assert!(waiting.len() >= 900, "control: those within the bound wait: {}", waiting.len());
+    // Somebody elsewhere has room; and the source itself once its places are free.
+    let device = Device::enrol_and_run(&cloud, "cam-01", &[("web", web.url("http"))]).await;
+    assert_eq!(still_open(waiting, Duration::from_secs(12)).await, 0);
+    let again = cloud.device().from_source(address(7)).get("/.well-known/est/cacerts").send().await;
+    again.expect(200).await;
+    drop(device);
+}
+
+fn address(last: u8) -> std::net::IpAddr {
+    Ipv4Addr::new(127, 0, 0, last).into()
+}
+
+async fn connect(door: SocketAddr, source: u8) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((address(source), 0).into()).unwrap();
+    socket.connect(door).await.unwrap()
+}
+
+/// How many of them the door has not closed by then.
+async fn still_open(sockets: Vec<TcpStream>, within: Duration) -> usize {
+    let end = Instant::now() + within;
+    let mut open = 0;
+    for mut socket in sockets {
+        let mut nothing = vec![0; 256];
+        // An alert may come before the end.
+        let closed = async { while matches!(socket.read(&mut nothing).await, Ok(1..)) {} };
+        open += usize::from(tokio::time::timeout_at(end, closed).await.is_err());
+    }
+    open
+}
+
+/// Says a ClientHello, ten bytes a second; how long it was listened to.
+async fn dribble(mut socket: TcpStream) -> Duration {
+    let began = Instant::now();
+    let mut hello = vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
+    hello.resize(517, 0x55);
+    for byte in hello {
+        let gone = timeout(Duration::from_millis(100), socket.read(&mut [0; 64])).await;
+        if matches!(gone, Ok(Ok(0) | Err(_))) || socket.write_all(&[byte]).await.is_err() {
+            break;
+        }
+    }
+    began.elapsed()
+}

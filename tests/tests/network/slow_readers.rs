@@ -1,0 +1,121 @@
+//! Callers that do not read and services that do not: they cost what their windows hold, and nobody else pays.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tests::{Cloud, Device, Service, eventually_within, pieces, web};
+use tokio::{task::JoinSet, time::timeout};
+
+use super::{
+    neighbour::Neighbour,
+    vitals::{descriptors, metric, tell, until_descriptors, until_quiet},
+};
+
+#[tokio::test]
+async fn a_hundred_callers_that_do_not_read_leave_their_neighbour_its_pace() {
+    let mut cloud = Cloud::start().await;
+    let neighbour = Neighbour::move_in(&cloud).await;
+    let big = web().await;
+    let mut device = Device::enrol_and_run(&cloud, "cam-01", &[("web", big.url("http"))]).await;
+    let token = cloud.token("cam-01", "operator").await;
+    let alone = neighbour.answered_within(MEASURE).await;
+    let before = Before::take(&mut cloud, &mut device);
+
+    let path = format!("/d/cam-01/web/bytes/{}", 1 << 30);
+    let mut stalled = vec![];
+    for _ in 0..100 {
+        stalled.push(cloud.user().get(&path).bearer(&token).send().await.expect(200).await);
+    }
+    let beside = neighbour.answered_within(MEASURE).await;
+    // One more caller of the same device, who reads, gets all of it.
+    let other = cloud.user().get("/d/cam-01/web/bytes/3000000").bearer(&token).send().await;
+    let whole = timeout(Duration::from_secs(20), other.expect(200).await.bytes()).await;
+    assert_eq!(whole.expect("in time").unwrap().len(), 3_000_000);
+    let (of_cloud, of_daemon) = before.growth(&mut cloud, &mut device);
+    tell(format!("{alone} answers alone, {beside} beside; cloud +{of_cloud} KiB, daemon +{of_daemon} KiB"));
+    assert!(beside * 5 >= alone * 2, "{beside} answers beside them, {alone} without");
+    // A window is 256 KiB where nobody reads, and half a megabyte a reader is more than all of it.
+    assert!(of_cloud < 100 * 512, "{of_cloud} KiB");
+    assert!(of_daemon < 100 * 512, "{of_daemon} KiB");
+    assert!(metric(&cloud, "tcpmux_proxy_requests_live").await >= 100.0);
+
+    drop(stalled);
+    before.is_restored(&mut cloud, &mut device).await;
+}
+
+#[tokio::test]
+async fn a_service_that_reads_nothing_stalls_its_own_callers_alone() {
+    let mut cloud = Cloud::start().await;
+    let neighbour = Neighbour::move_in(&cloud).await;
+    let deaf = Service::start(|conversation| async move {
+        let socket = conversation.into_socket();
+        // Readable or not, it is never read; it ends with the test.
+        std::future::pending::<()>().await;
+        drop(socket);
+    })
+    .await;
+    let web = web().await;
+    let services = [("deaf", deaf.url("http")), ("web", web.url("http"))];
+    let mut device = Device::enrol_and_run(&cloud, "cam-01", &services).await;
+    let token = cloud.token("cam-01", "operator").await;
+    let alone = neighbour.answered_within(MEASURE).await;
+    let before = Before::take(&mut cloud, &mut device);
+
+    let mut uploads = JoinSet::new();
+    for _ in 0..60 {
+        let (feed, body) = pieces();
+        let call = cloud.user().post("/d/cam-01/deaf/").bearer(&token).stream(body);
+        uploads.spawn(async move {
+            let piece = Bytes::from(vec![7; 64 * 1024]);
+            let upload = async { while feed.send(piece.clone()).await.is_ok() {} };
+            let _ = tokio::join!(call.try_send(), upload);
+        });
+    }
+    eventually_within(Duration::from_secs(20), "sixty uploads are at the service", || async {
+        let count = deaf.connections();
+        if count == 60 { Ok(()) } else { Err(count) }
+    })
+    .await;
+    let beside = neighbour.answered_within(MEASURE).await;
+    let same = cloud.user().get("/d/cam-01/web/method").bearer(&token).send();
+    timeout(Duration::from_secs(10), same).await.expect("the device's other service").expect(200).await;
+    let (of_cloud, of_daemon) = before.growth(&mut cloud, &mut device);
+    tell(format!("{alone} answers alone, {beside} beside; cloud +{of_cloud} KiB, daemon +{of_daemon} KiB"));
+    assert!(beside * 5 >= alone * 2, "{beside} answers beside them, {alone} without");
+    assert!(of_cloud < 60 * 768 && of_daemon < 60 * 768, "{of_cloud} and {of_daemon} KiB");
+
+    uploads.shutdown().await;
+    before.is_restored(&mut cloud, &mut device).await;
+}
+
+/// What both processes needed before the trouble.
+struct Before {
+    memory: (u64, u64),
+    descriptors: (usize, usize),
+}
+
+impl Before {
+    fn take(cloud: &mut Cloud, device: &mut Device) -> Self {
+        Self {
+            memory: (cloud.process().resident_kib(), device.process().resident_kib()),
+            descriptors: (descriptors(cloud.process().id()), descriptors(device.process_id())),
+        }
+    }
+
+    /// By how many KiB cloud and daemon have grown.
+    fn growth(&self, cloud: &mut Cloud, device: &mut Device) -> (u64, u64) {
+        let now = (cloud.process().resident_kib(), device.process().resident_kib());
+        (now.0.saturating_sub(self.memory.0), now.1.saturating_sub(self.memory.1))
+    }
+
+    async fn is_restored(&self, cloud: &mut Cloud, device: &mut Device) {
+        let ids = (cloud.process().id(), device.process_id());
+        tokio::join!(
+            until_quiet(cloud),
+            until_descriptors(ids.0, self.descriptors.0),
+            until_descriptors(ids.1, self.descriptors.1)
+        );
+    }
+}
+
+const MEASURE: Duration = Duration::from_secs(3);

@@ -1,0 +1,59 @@
+//! The vital signs of a process: memory, descriptors, its own counters.
+
+use std::time::Duration;
+
+use tests::{Cloud, eventually_within};
+
+/// The sum of a metric over all its labels.
+pub(super) async fn metric(cloud: &Cloud, name: &str) -> f64 {
+    let page = cloud.admin().get("/metrics").send().await.expect(200).await.text().await;
+    let values = page.lines().filter_map(|line| {
+        let (key, value) = line.rsplit_once(' ')?;
+        (key.split('{').next() == Some(name)).then(|| value.parse::<f64>().unwrap())
+    });
+    values.sum()
+}
+
+/// Waits until nothing of a request is left at the cloud: neither a request nor a stream.
+pub(super) async fn until_quiet(cloud: &Cloud) {
+    // The count of streams is taken every twenty seconds.
+    for gauge in ["tcpmux_proxy_requests_live", "tcpmux_streams"] {
+        eventually_within(Duration::from_secs(45), gauge, || async {
+            let live = metric(cloud, gauge).await;
+            if live == 0.0 { Ok(()) } else { Err(live) }
+        })
+        .await;
+    }
+}
+
+/// How many descriptors a process has open.
+pub(super) fn descriptors(process: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{process}/fd")).expect("a live process has it").count()
+}
+
+/// Waits until a process has no more descriptors than it had, but for a few that come and go.
+pub(super) async fn until_descriptors(process: u32, before: usize) {
+    eventually_within(Duration::from_secs(20), "descriptors as before", || async move {
+        let now = descriptors(process);
+        if now <= before + COME_AND_GO { Ok(()) } else { Err(format!("{before} before, {now} now")) }
+    })
+    .await;
+}
+
+/// Tells a figure, for whoever reads what a passing test says.
+#[expect(clippy::print_stdout, reason = "figures are read by people")]
+pub(super) fn tell(figure: String) {
+    println!("{figure}");
+}
+
+/// Lets this process open many sockets, where its hard limit allows it.
+pub(super) async fn allow_many_descriptors() {
+    let own = std::process::id().to_string();
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let hard = line.split_whitespace().nth(4).unwrap();
+    tests::run_ok("prlimit", ["--pid", &own, &format!("--nofile={hard}:{hard}")], b"").await;
+}
+
+/// A call to the admin door for the metrics, a query of the database, a timer.
+const COME_AND_GO: usize = 5;
