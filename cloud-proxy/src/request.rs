@@ -11,6 +11,7 @@ use http::{
     request::Parts,
 };
 use model::{Code, MethodClass, Refusal, RequestId};
+use tcpmux_proto::LocalHost;
 
 use crate::{
     admit::Admission,
@@ -136,6 +137,8 @@ pub(crate) struct Ours<'a> {
     pub(crate) peer: SocketAddr,
     pub(crate) request_id: &'a RequestId,
     pub(crate) trace: &'a Trace,
+    /// What the service takes for its own name.
+    pub(crate) host: Option<&'a LocalHost>,
 }
 
 /// The request headers for the device: first the client's that may pass, then ours, each once.
@@ -196,8 +199,13 @@ fn set_ours(headers: &mut HeaderMap, ours: &Ours<'_>) {
         }
     };
     let authority = ours.asked.authority.as_str();
-    // The proxy does not know the local target, by design: only the device does.
-    set("host", if ours.asked.form == Form::Path { LOCAL_AUTHORITY } else { authority });
+    let is_path = ours.asked.form == Form::Path;
+    let host = match ours.host {
+        Some(host) if host.fixed || is_path => host.authority.as_str(),
+        _ if is_path => LOCAL_AUTHORITY,
+        _ => authority,
+    };
+    set("host", host);
     set("x-forwarded-for", &ours.peer.ip().to_canonical().to_string());
     set("x-forwarded-proto", "https");
     set("x-forwarded-host", authority);
@@ -223,7 +231,7 @@ fn escaped(subject: &str) -> String {
     text
 }
 
-/// What the device's service is told as `Host` in the path form.
+/// What a service without a name of its own is told as `Host` in the path form.
 pub(crate) const LOCAL_AUTHORITY: &str = "localhost";
 /// Reaches the device as `Authorization`; the client's own `Authorization` is for the proxy.
 const DEVICE_AUTHORIZATION: HeaderName = HeaderName::from_static("x-device-authorization");

@@ -23,6 +23,11 @@ fn refused(method: &str, lines: &[(&str, &str)], body_is_empty: bool) {
 
 /// What a device would see of these client headers.
 fn seen(host: &str, lines: &[(&str, &str)], trace: [u8; 16]) -> HeaderMap {
+    seen_by(None, host, lines, trace)
+}
+
+/// The same, at a service with a name of its own.
+fn seen_by(own: Option<&LocalHost>, host: &str, lines: &[(&str, &str)], trace: [u8; 16]) -> HeaderMap {
     let hosts =
         Hosts { cloud: vec!["cloud.example.com".into()], device_domain: Some("dev.example.com".into()) };
     let mut all = vec![("host", host)];
@@ -36,7 +41,8 @@ fn seen(host: &str, lines: &[(&str, &str)], trace: [u8; 16]) -> HeaderMap {
     let trace = Trace::of(&parts.headers, trace, [2; 8]);
     let request_id = RequestId::from_random([5; 16]);
     let peer = "192.0.2.7:4711".parse().unwrap();
-    let ours = Ours { asked: &asked, admission: &admission, peer, request_id: &request_id, trace: &trace };
+    let (asked, admission, request_id, trace) = (&asked, &admission, &request_id, &trace);
+    let ours = Ours { asked, admission, peer, request_id, trace, host: own };
     for_device(&parts.headers, &Shape::read(&parts, true).unwrap(), &ours)
 }
 
@@ -224,6 +230,24 @@ fn in_the_host_form_the_device_sees_the_clients_host() {
     let headers = seen("cam.dev.example.com:8443", &[], [1; 16]);
     assert_eq!(all(&headers, "host"), ["cam.dev.example.com:8443"]);
     assert!(!headers.contains_key("x-forwarded-prefix"));
+}
+
+#[test]
+fn a_service_is_addressed_by_its_own_name_in_the_path_form_and_always_if_its_owner_set_it() {
+    let own = |fixed| LocalHost { authority: "127.0.0.1:8080".parse().unwrap(), fixed };
+    let (path, host) = ("cloud.example.com", "cam.dev.example.com");
+    for (own, asked, expected) in [
+        (None, path, "localhost"),
+        (None, host, host),
+        (Some(own(false)), path, "127.0.0.1:8080"),
+        (Some(own(false)), host, host),
+        (Some(own(true)), path, "127.0.0.1:8080"),
+        (Some(own(true)), host, "127.0.0.1:8080"),
+    ] {
+        let headers = seen_by(own.as_ref(), asked, &[], [1; 16]);
+        assert_eq!(all(&headers, "host"), [expected], "{own:?} {asked}");
+        assert_eq!(all(&headers, "x-forwarded-host"), [asked]);
+    }
 }
 
 #[test]

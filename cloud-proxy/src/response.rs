@@ -9,6 +9,7 @@ use http::{
     },
 };
 use model::{Code, Refusal, RequestId};
+use tcpmux_proto::LocalHost;
 
 use crate::{
     cookies,
@@ -17,13 +18,19 @@ use crate::{
     target::Asked,
 };
 
+/// What an answer is the answer to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) asked: &'a Asked,
+    /// What the service takes for its own name.
+    pub(crate) host: Option<&'a LocalHost>,
+    pub(crate) request_id: &'a RequestId,
+}
+
 /// The response headers for the client. An answer that is framed in two ways, or in a way that is not understood,
 /// is refused as broken HTTP.
-pub(crate) fn for_client(
-    device: &HeaderMap,
-    asked: &Asked,
-    request_id: &RequestId,
-) -> Result<HeaderMap, Refusal> {
+pub(crate) fn for_client(device: &HeaderMap, source: &Source<'_>) -> Result<HeaderMap, Refusal> {
+    let Source { asked, host, request_id } = *source;
     let broken = |why: &'static str| Refusal::new(Code::ServiceRefused, why);
     let nominated = Nominated::read(device)
         .map_err(|_| broken("the device's service sent an invalid Connection header"))?;
@@ -45,12 +52,10 @@ pub(crate) fn for_client(
     if let Some(trailers) = announced_trailers(device, &nominated) {
         headers.insert(TRAILER, trailers);
     }
-    if let Some(prefix) = &asked.prefix {
-        let path = asked.forwarded.as_str();
-        let moved = |location| location::rewritten(location, prefix, path, &asked.authority);
-        if let Some(location) = device.get(LOCATION).and_then(moved) {
-            headers.insert(LOCATION, location);
-        }
+    if let Some(location) = device.get(LOCATION).and_then(|at| location::rewritten(at, asked, host)) {
+        headers.insert(LOCATION, location);
+    }
+    if asked.prefix.is_some() {
         // This origin is ours too: nothing that a device sends may run in it with our rights.
         headers.append(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
     }
@@ -62,17 +67,13 @@ pub(crate) fn for_client(
 }
 
 /// The headers of a device's 101, which keeps what names the protocol. Refused unless it is a WebSocket's.
-pub(crate) fn for_upgrade(
-    device: &HeaderMap,
-    asked: &Asked,
-    request_id: &RequestId,
-) -> Result<HeaderMap, Refusal> {
+pub(crate) fn for_upgrade(device: &HeaderMap, source: &Source<'_>) -> Result<HeaderMap, Refusal> {
     let is_upgrade = list(device, &CONNECTION).iter().any(|option| option == "upgrade");
     if !is_upgrade || list(device, &UPGRADE) != ["websocket"] {
         let detail = "the device's service switched to another protocol than the one asked for";
         return Err(Refusal::new(Code::ServiceRefused, detail));
     }
-    let mut headers = for_client(device, asked, request_id)?;
+    let mut headers = for_client(device, source)?;
     for framing in [CONTENT_LENGTH, TRAILER] {
         headers.remove(framing);
     }

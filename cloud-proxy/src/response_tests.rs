@@ -23,7 +23,8 @@ fn lines(lines: &[(&'static str, &'static str)]) -> HeaderMap {
 }
 
 fn seen(form: Form, from_device: &[(&'static str, &'static str)]) -> Result<HeaderMap, Refusal> {
-    for_client(&lines(from_device), &asked(form), &RequestId::from_random([5; 16]))
+    let source = Source { asked: &asked(form), host: None, request_id: &RequestId::from_random([5; 16]) };
+    for_client(&lines(from_device), &source)
 }
 
 const OF_ITS_ORIGIN: [(&str, &str); 9] = [
@@ -117,7 +118,8 @@ fn framing_is_ours_to_set_and_broken_framing_is_refused() {
 fn only_a_switch_to_websocket_is_one() {
     let id = RequestId::from_random([5; 16]);
     let switch = |from_device: &[(&'static str, &'static str)]| {
-        for_upgrade(&lines(from_device), &asked(Form::Path), &id)
+        let source = Source { asked: &asked(Form::Path), host: None, request_id: &id };
+        for_upgrade(&lines(from_device), &source)
     };
     let good = [
         ("connection", "Upgrade"),

@@ -18,7 +18,7 @@ use crate::{
     navigation::{self, Navigation},
     proxy::Proxy,
     request::{self, Exchange, Ours, Shape},
-    response,
+    response::{self, Source},
     streams::{self, Handshake},
     surroundings::Call,
     target::{self, Asked, Form},
@@ -121,12 +121,15 @@ impl Visit<'_> {
         let admission = self.admit(asked, token, shape.class(&self.parts.method)).await?;
         account.admitted(&admission);
         let trace = Trace::of(&self.parts.headers, random::bytes(), random::bytes());
+        let stream = around.open(&self.call(&admission, StreamKind::Http, trace.id)).await?;
+        let host = stream.host().cloned();
         let ours = Ours {
             asked,
             admission: &admission,
             peer: self.peer,
             request_id: self.request_id,
             trace: &trace,
+            host: host.as_ref(),
         };
         let outgoing = Outgoing {
             method: self.parts.method.clone(),
@@ -134,15 +137,14 @@ impl Visit<'_> {
             headers: request::for_device(&self.parts.headers, shape, &ours),
             body,
         };
-        let stream = around.open(&self.call(&admission, StreamKind::Http, trace.id)).await?;
+        let source = Source { asked, host: host.as_ref(), request_id: self.request_id };
         let lease = admission.lease;
         let (response, line) = forward::exchange(around, stream, outgoing, shape, lease.clone()).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS && shape.exchange == Exchange::WebSocket {
-            let (response, go_on) =
-                websocket::switch(around, upgrade, response, line, lease, asked, self.request_id)?;
+            let (response, go_on) = websocket::switch(around, upgrade, response, line, lease, &source)?;
             return Ok(Outcome::Switched(response, Box::new(go_on)));
         }
-        let headers = response::for_client(response.headers(), asked, self.request_id)?;
+        let headers = response::for_client(response.headers(), &source)?;
         let status = response.status();
         let mut response = Response::new(response.into_body());
         *response.status_mut() = status;

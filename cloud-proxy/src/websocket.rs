@@ -9,16 +9,16 @@ use hyper::{
     upgrade::{OnUpgrade, Upgraded},
 };
 use hyper_util::rt::TokioIo;
-use model::{Refusal, RequestId};
+use model::Refusal;
 
 use crate::{
     account::{Account, End},
     admit::Lease,
     download::{Line, with_causes},
-    lease, response,
+    lease,
+    response::{self, Source},
     splice::{Ends, SpliceEnd, splice},
     surroundings::Surroundings,
-    target::Asked,
 };
 
 /// Answers 101 with the device's headers, and splices once both sides have switched.
@@ -30,10 +30,9 @@ pub(crate) fn switch(
     switched: Response<Incoming>,
     line: Line,
     lease: Lease,
-    asked: &Asked,
-    request_id: &RequestId,
+    source: &Source<'_>,
 ) -> Result<(Response<Body>, impl FnOnce(Account) + use<>), Refusal> {
-    let headers = response::for_upgrade(switched.headers(), asked, request_id)?;
+    let headers = response::for_upgrade(switched.headers(), source)?;
     let device = hyper::upgrade::on(switched);
     let around = Arc::clone(around);
     let begin = move |mut account: Account| {

@@ -13,6 +13,7 @@
 //! to = "http://127.0.0.1:8080"           # http, https, tcp, unix
 //! viewer_websocket = false               # true: viewers may open WebSockets too
 //! certificate = "sha256:…"               # https only: the certificate that the service must show
+//! host = "shop.example"                  # HTTP: what requests name as `Host`; default: the address, or the client's host
 //! [identity]                             # a certificate of the operator's own CA instead of enrolment
 //! key = "/etc/tcpmux/device.key"
 //! certificate = "/etc/tcpmux/device.crt"
@@ -87,6 +88,8 @@ pub struct ServiceSection {
     pub viewer_websocket: bool,
     /// The certificate that an https service must show.
     pub certificate: Option<String>,
+    /// What HTTP requests name as `Host`, however the client named the device.
+    pub host: Option<String>,
 }
 
 /// `[identity]`
@@ -188,8 +191,8 @@ impl ConfigFile {
 
 impl From<ServiceSection> for ServiceSpec {
     fn from(section: ServiceSection) -> Self {
-        let ServiceSection { name, to, viewer_websocket, certificate } = section;
-        Self { name, to, viewer_websocket, certificate }
+        let ServiceSection { name, to, viewer_websocket, certificate, host } = section;
+        Self { name, to, viewer_websocket, certificate, host }
     }
 }
 

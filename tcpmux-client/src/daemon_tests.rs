@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    Daemon, DaemonConfig, Proxies, Services, StateDirectory, StateError, Status,
+    Daemon, DaemonConfig, Proxies, ServiceSpec, Services, StateDirectory, StateError, Status,
     fake_cloud::{CloudSession, FakeCloud, issuing},
     key::Key,
     test_pki::{ALWAYS, Pki, Validity},
@@ -123,6 +123,26 @@ async fn a_device_connects_and_serves_its_services_and_nothing_else() {
     ] {
         assert_eq!(soon(open(&session, service, kind, level).accepted()).await, Err(expected));
     }
+}
+
+#[tokio::test]
+async fn the_cloud_learns_what_a_service_is_called() {
+    let (cloud, tasks) = (FakeCloud::start().await, Tasks::new());
+    let address = echo(&tasks).await;
+    let services = [format!("web=http://{address}"), format!("shell=tcp://{address}")];
+    let mut device = Device::of(&cloud, &services);
+    let specs = services.map(|text| text.parse::<ServiceSpec>().unwrap());
+    let named = ServiceSpec { name: "named".into(), host: Some("shop.example".into()), ..specs[0].clone() };
+    device.config.services = Services::new(&[&specs[..], &[named]].concat(), false, None).unwrap();
+    let _daemon = device.start().await;
+    let session = soon(cloud.next_session()).await;
+    let host = |service| {
+        let stream = open(&session, service, StreamKind::Http, Level::Owner);
+        stream.host().map(|host| (host.authority.to_string(), host.fixed))
+    };
+    assert_eq!(host("web"), Some((address, false)));
+    assert_eq!(host("named"), Some(("shop.example".into(), true)));
+    assert_eq!(host("shell"), None);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, str::FromStr, sync::Arc};
 
 use model::{NameError, ServiceName};
-use tcpmux_proto::ServiceOffer;
+use tcpmux_proto::{LocalAuthority, LocalHost, ServiceOffer, StreamKind};
 use tokio::sync::Semaphore;
 
 use crate::{LocalTarget, parse_ca};
@@ -19,6 +19,8 @@ pub struct Service {
     pub name: ServiceName,
     /// What it is on this device.
     pub target: LocalTarget,
+    /// What HTTP requests to it name as their `Host`.
+    pub host: Option<LocalHost>,
     /// Whether viewers may open WebSockets on it.
     pub viewer_websocket: bool,
     /// Bounds the connections that are being made.
@@ -36,6 +38,8 @@ pub struct ServiceSpec {
     pub viewer_websocket: bool,
     /// For `https`: SHA-256 of the certificate that the service must show.
     pub certificate: Option<String>,
+    /// `Host` for every HTTP request, instead of the address or the client's host name.
+    pub host: Option<String>,
 }
 
 /// Why services cannot be exposed as configured.
@@ -100,6 +104,7 @@ impl Services {
             name: service.name.clone(),
             kind: service.target.kind(),
             viewer_websocket: service.viewer_websocket,
+            host: service.host.clone(),
         };
         self.iter().map(offer).collect()
     }
@@ -123,9 +128,21 @@ impl Service {
             *pin = Some(parse_ca(text).map_err(bad)?);
         }
         target.check(allow_lan, own_api).map_err(bad)?;
+        let host = match &spec.host {
+            Some(_) if target.kind() != StreamKind::Http => {
+                return Err(bad("`host` is for http, https and unix targets".into()));
+            }
+            Some(text) => Some(fixed_host(text).map_err(bad)?),
+            None => target.authority().map(|authority| LocalHost { authority, fixed: false }),
+        };
         let dialing = Semaphore::new(MOST_DIALING);
-        Ok(Self { target, viewer_websocket: spec.viewer_websocket, dialing, name })
+        Ok(Self { target, host, viewer_websocket: spec.viewer_websocket, dialing, name })
     }
+}
+
+fn fixed_host(text: &str) -> Result<LocalHost, String> {
+    let authority: LocalAuthority = text.parse().map_err(|error| format!("`host = \"{text}\"`: {error}"))?;
+    Ok(LocalHost { authority, fixed: true })
 }
 
 impl FromStr for ServiceSpec {
@@ -133,11 +150,11 @@ impl FromStr for ServiceSpec {
     /// Reads `NAME=URL`, as on the command line.
     fn from_str(text: &str) -> Result<Self, ServiceError> {
         let (name, to) = text.split_once('=').ok_or_else(|| ServiceError::Form(text.into()))?;
-        Ok(Self { name: name.into(), to: to.into(), viewer_websocket: false, certificate: None })
+        Ok(Self { name: name.into(), to: to.into(), viewer_websocket: false, certificate: None, host: None })
     }
 }
 
-/// A hello holds 16 KiB; this many names fit twice.
+/// A hello holds 16 KiB; this many fit, each as long as it can be.
 const MOST_SERVICES: usize = 64;
 const MOST_DIALING: usize = 64;
 
@@ -174,10 +191,37 @@ mod tests {
     fn the_hello_of_all_services_fits_a_control_message() {
         let spec = |number: usize| ServiceSpec {
             viewer_websocket: true,
+            host: Some("h".repeat(100)),
             ..format!("{}{number:02}=http://127.0.0.1:1", "n".repeat(30)).parse().unwrap()
         };
         let services = Services::new(&(0..64).map(spec).collect::<Vec<_>>(), false, None).unwrap();
         let text = serde_json::to_vec(&services.offers()).unwrap();
-        assert!(text.len() < tcpmux_proto::control::MAX_MESSAGE * 3 / 4, "{}", text.len());
+        // What else is in a hello takes a few hundred bytes.
+        assert!(text.len() + 1024 < tcpmux_proto::control::MAX_MESSAGE, "{}", text.len());
+    }
+
+    #[test]
+    fn a_service_is_called_what_it_listens_on_unless_its_owner_says_otherwise() {
+        let host = |to: &str, set: Option<&str>| {
+            let mut spec: ServiceSpec = format!("web={to}").parse().unwrap();
+            spec.host = set.map(str::to_owned);
+            let services = Services::new(&[spec], false, None).map_err(|error| error.to_string())?;
+            Ok(services.offers()[0].host.as_ref().map(|host| (host.authority.to_string(), host.fixed)))
+        };
+        let named = |authority: &str, fixed| Ok::<_, String>(Some((authority.to_owned(), fixed)));
+        assert_eq!(host("http://127.0.0.1:8080", None), named("127.0.0.1:8080", false));
+        assert_eq!(host("https://[::1]:8443", None), named("[::1]:8443", false));
+        assert_eq!(host("http://localhost:3000", None), named("localhost:3000", false));
+        assert_eq!(host("http://127.0.0.1", None), named("127.0.0.1", false));
+        assert_eq!(host("http://127.0.0.1:443", None), named("127.0.0.1:443", false));
+        assert_eq!(host("https://127.0.0.1:443", None), named("127.0.0.1", false));
+        assert_eq!(host("unix:/run/app.sock", None), Ok(None));
+        assert_eq!(host("tcp://127.0.0.1:22", None), Ok(None));
+        for to in ["http://127.0.0.1:8080", "https://127.0.0.1", "unix:/run/app.sock"] {
+            assert_eq!(host(to, Some("shop.example")), named("shop.example", true), "{to}");
+        }
+        assert!(host("tcp://127.0.0.1:22", Some("shop.example")).unwrap_err().contains("for http"));
+        let error = host("http://127.0.0.1", Some("http://shop.example")).unwrap_err();
+        assert!(error.contains("host = \"http://shop.example\"") && error.contains("[::1]:8080"), "{error}");
     }
 }

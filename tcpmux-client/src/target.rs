@@ -10,7 +10,7 @@ use std::{
 
 use model::Fingerprint;
 use rustls_pki_types::ServerName;
-use tcpmux_proto::StreamKind;
+use tcpmux_proto::{LocalAuthority, StreamKind};
 
 /// Where a service listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +57,26 @@ impl LocalTarget {
             Self::Http(_) | Self::Https { .. } | Self::Unix(_) => StreamKind::Http,
             Self::Tcp(_) => StreamKind::Tcp,
         }
+    }
+
+    /// What HTTP calls it (RFC 9110 §4.2, §7.2): the scheme's own port is not said.
+    pub(crate) fn authority(&self) -> Option<LocalAuthority> {
+        let (addresses, default_port) = match self {
+            Self::Http(addresses) => (addresses, 80),
+            Self::Https { addresses, .. } => (addresses, 443),
+            Self::Tcp(_) | Self::Unix(_) => return None,
+        };
+        let host = match addresses.as_slice() {
+            [SocketAddr::V4(one)] => one.ip().to_string(),
+            [SocketAddr::V6(one)] => format!("[{}]", one.ip()),
+            _ => LOCALHOST.to_owned(),
+        };
+        let port = addresses.first().map(SocketAddr::port).filter(|port| *port != default_port);
+        let text = match port {
+            Some(port) => format!("{host}:{port}"),
+            None => host,
+        };
+        text.parse().ok()
     }
 
     /// Whether the owner allows it. `own_api` is this daemon's own address.
@@ -159,7 +179,7 @@ fn host_and_port(authority: &str, default_port: Option<u16>) -> Option<(&str, u1
 }
 
 fn addresses(host: &str, port: u16) -> Option<Vec<SocketAddr>> {
-    if host.eq_ignore_ascii_case("localhost") {
+    if host.eq_ignore_ascii_case(LOCALHOST) {
         let both = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
         return Some(both.map(|address| (address, port).into()).to_vec());
     }
@@ -168,6 +188,8 @@ fn addresses(host: &str, port: u16) -> Option<Vec<SocketAddr>> {
     Some(vec![(address.to_canonical(), port).into()])
 }
 
+/// The one name: it means both loopback addresses.
+const LOCALHOST: &str = "localhost";
 /// What hands out credentials to whoever asks from a cloud machine: never a target, on no configuration.
 const METADATA: [IpAddr; 3] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),

@@ -41,7 +41,8 @@ impl SessionHandle {
             })
         });
         let shared = Arc::clone(self.shared());
-        Ok(TunnelStream::opened(shared, opened?, header.kind, encoded, header.deadline))
+        let stream = TunnelStream::opened(shared, opened?, header.kind, encoded, header.deadline);
+        Ok(stream.with_host(self.hello.host_of(&header.service).cloned()))
     }
 
     /// What the device said of itself.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::{Generation, ServiceName, SessionId};
 use serde::{Deserialize, Serialize};
 
-use crate::{StreamKind, wire};
+use crate::{Destination, LocalHost, StreamKind, wire};
 
 /// The device introduces itself; the first message on the control stream.
 ///
@@ -30,6 +30,14 @@ pub struct Hello {
     pub services: Vec<ServiceOffer>,
 }
 
+impl Hello {
+    /// What the destination of a stream takes for its own name.
+    pub(crate) fn host_of(&self, destination: &Destination) -> Option<&LocalHost> {
+        let Destination::Service(name) = destination else { return None };
+        self.services.iter().find(|offer| offer.name == *name)?.host.as_ref()
+    }
+}
+
 /// One service that a device exposes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceOffer {
@@ -40,6 +48,9 @@ pub struct ServiceOffer {
     /// Whether viewers may open WebSockets on it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub viewer_websocket: bool,
+    /// What it takes for its own name; absent where it has none, as behind a Unix socket or raw TCP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<LocalHost>,
 }
 
 /// The cloud takes the session; the answer to [`Hello`].

@@ -48,6 +48,7 @@ pub mod frame;
 mod handle;
 mod hello;
 mod incoming;
+mod local_host;
 pub mod mux;
 mod open;
 mod pipe;
@@ -64,6 +65,7 @@ pub use driver::{Driver, Ended};
 pub use handle::SessionHandle;
 pub use hello::{Hello, Refused, RefusedReason, ServiceOffer, SessionLimits, Welcome};
 pub use incoming::{Incoming, IncomingStream};
+pub use local_host::{LocalAuthority, LocalAuthorityError, LocalHost};
 pub use open::{
     Destination, HeaderError, MAX_ASSERTION, MAX_HEADER, MAX_OPEN_DEADLINE, StreamHeader, StreamKind,
 };

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    OpenError, StreamKind,
+    LocalHost, OpenError, StreamKind,
     dial::STATUS_ACCEPTED,
     driver::{Arrived, Shared},
     pipe::Pipe,
@@ -45,6 +45,8 @@ pub struct TunnelStream {
     kind: StreamKind,
     /// Dropped with the device's answer.
     kept: Option<Box<dyn Any + Send + Sync>>,
+    /// At the opener's end: what the service takes for its own name.
+    host: Option<LocalHost>,
 }
 
 /// How far the opening has come.
@@ -74,6 +76,7 @@ impl TunnelStream {
             half_closes: kind != StreamKind::Http,
             kind,
             kept: None,
+            host: None,
         }
     }
 
@@ -84,6 +87,7 @@ impl TunnelStream {
             half_closes: true,
             kind: arrived.header.kind,
             kept: None,
+            host: None,
         }
     }
 
@@ -96,6 +100,16 @@ impl TunnelStream {
         })
         .await;
         answer.map_err(|error| OpenError::from_io(&error).unwrap_or(OpenError::Lost))
+    }
+
+    /// What the service at the other end takes for its own name, as the device said in its hello.
+    pub fn host(&self) -> Option<&LocalHost> {
+        self.host.as_ref()
+    }
+
+    pub(crate) fn with_host(mut self, host: Option<LocalHost>) -> Self {
+        self.host = host;
+        self
     }
 
     /// Keeps a value until the device has answered or the stream is gone: a place in a count of pending streams.

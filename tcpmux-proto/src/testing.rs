@@ -5,7 +5,9 @@ use std::time::Duration;
 use model::{Generation, SessionId};
 use tokio::io::{DuplexStream, duplex};
 
-use crate::{CloudControl, Driver, Greeted, Hello, SessionHandle, Settings, Welcome, cloud, device};
+use crate::{
+    CloudControl, Driver, Greeted, Hello, ServiceOffer, SessionHandle, Settings, Welcome, cloud, device,
+};
 
 /// Both ends of a tunnel over a pipe in memory, greeted.
 #[derive(Debug)]
@@ -29,6 +31,16 @@ impl Pair {
     pub async fn with(
         cloud_settings: Settings,
         device_settings: Settings,
+        spawn: impl FnMut(Driver<DuplexStream>),
+    ) -> Self {
+        Self::offering(Vec::new(), cloud_settings, device_settings, spawn).await
+    }
+
+    /// Builds a tunnel to a device that says it has these services.
+    pub async fn offering(
+        services: Vec<ServiceOffer>,
+        cloud_settings: Settings,
+        device_settings: Settings,
         mut spawn: impl FnMut(Driver<DuplexStream>),
     ) -> Self {
         let (cloud_io, device_io) = duplex(256 * 1024);
@@ -43,7 +55,7 @@ impl Pair {
             slot: 0,
             features: Vec::new(),
             claim_digest: None,
-            services: Vec::new(),
+            services,
         };
         let welcome = Welcome {
             session: SessionId::from_random([0; 16]),

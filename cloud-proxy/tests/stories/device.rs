@@ -7,7 +7,10 @@ use http::{Request, Response};
 use hyper::{body::Incoming as Received, service::service_fn};
 use hyper_util::rt::TokioIo;
 use runtime::Tasks;
-use tcpmux_proto::{BoxFuture, CloudControl, Greeted, IncomingStream, OpenError, StreamKind, TunnelStream};
+use tcpmux_proto::{
+    BoxFuture, CloudControl, Greeted, IncomingStream, LocalHost, OpenError, ServiceOffer, StreamKind,
+    TunnelStream,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 type Handler = Arc<dyn Fn(IncomingStream) -> BoxFuture<'static, ()> + Send + Sync>;
@@ -16,6 +19,7 @@ type Handler = Arc<dyn Fn(IncomingStream) -> BoxFuture<'static, ()> + Send + Syn
 #[derive(Default)]
 pub(crate) struct Device {
     services: HashMap<String, Handler>,
+    hosts: HashMap<String, LocalHost>,
 }
 
 impl Device {
@@ -95,6 +99,24 @@ impl Device {
                 After::Stay => linger(&mut stream).await,
             }
         })
+    }
+
+    /// Says what a service takes for its own name.
+    pub(crate) fn called(mut self, name: &str, authority: &str, fixed: bool) -> Self {
+        let host = LocalHost { authority: authority.parse().unwrap(), fixed };
+        self.hosts.insert(name.into(), host);
+        self
+    }
+
+    /// What its hello tells of its services.
+    pub(crate) fn offers(&self) -> Vec<ServiceOffer> {
+        let offer = |name: &String| ServiceOffer {
+            name: name.parse().unwrap(),
+            kind: StreamKind::Http,
+            viewer_websocket: false,
+            host: self.hosts.get(name).cloned(),
+        };
+        self.services.keys().map(offer).collect()
     }
 
     /// Serves streams for as long as the session lives.

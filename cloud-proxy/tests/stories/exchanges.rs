@@ -69,6 +69,37 @@ async fn the_host_form_reaches_the_same_services() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_service_is_asked_by_its_own_name_and_its_redirects_lead_back() {
+    let answer = |request: Request<Incoming>| async move {
+        let host = request.headers()["host"].to_str().unwrap().to_owned();
+        let location = format!("http://{host}/next");
+        Response::builder().status(302).header("location", location).body(Body::from(host)).unwrap()
+    };
+    let device = Device::new()
+        .http("web", answer)
+        .called("web", "192.168.1.7:8080", false)
+        .http("shop", answer)
+        .called("shop", "shop.example", true)
+        .http("socket", answer);
+    let house = House::with(device).await;
+    let in_domain = "https://shop--cam.dev.example.com/next";
+    for (host, path, named, location) in [
+        (HOST, "/d/cam/web/a", "192.168.1.7:8080", "/d/cam/web/next"),
+        (HOST, "/d/cam/shop/a", "shop.example", "/d/cam/shop/next"),
+        (HOST, "/d/cam/socket/a", "localhost", "/d/cam/socket/next"),
+        ("cam.dev.example.com", "/a", "cam.dev.example.com", "http://cam.dev.example.com/next"),
+        ("shop--cam.dev.example.com", "/a", "shop.example", in_domain),
+    ] {
+        let mut request = house.request("GET", "").body(Body::empty()).unwrap();
+        *request.uri_mut() = path.parse().unwrap();
+        request.headers_mut().insert("host", host.parse().unwrap());
+        let response = house.send(request).await;
+        assert_eq!(response.headers()["location"], location, "{host}{path}");
+        assert_eq!(text(response).await, named, "{host}{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn chunks_flow_both_ways_before_either_side_is_done() {
     // The device answers each chunk before it has seen the next; so nothing may wait for an end.
     let answer = |request: Request<Incoming>| async {

@@ -26,7 +26,9 @@ use runtime::{
     jose::{KeySet, SigningKey},
 };
 use serde_json::{Value, json};
-use tcpmux_proto::{BoxFuture, Dialer, OpenError, SessionHandle, StreamHeader, TunnelStream, testing::Pair};
+use tcpmux_proto::{
+    BoxFuture, Dialer, OpenError, SessionHandle, Settings, StreamHeader, TunnelStream, testing::Pair,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
 use crate::device::Device;
@@ -128,7 +130,9 @@ impl House {
     /// Connects a device in the tenant `default`.
     pub(crate) async fn connect(&self, id: &str, device: Device) {
         let outside = self.outside.clone();
-        let pair = Pair::new(|driver| drop(outside.spawn(driver))).await;
+        let spawn = |driver| drop(outside.spawn(driver));
+        let settings = Settings::default;
+        let pair = Pair::offering(device.offers(), settings(), settings(), spawn).await;
         self.sessions.held.lock().unwrap().insert(device_ref(id), pair.cloud);
         self.outside.spawn(device.run(pair.device, pair.cloud_control, self.outside.clone()));
     }

@@ -4,9 +4,11 @@ use std::{io::ErrorKind, time::Duration};
 
 use model::DisconnectCause;
 use tcpmux_proto::{
-    GreetError, OpenError, Refused, RefusedReason, Settings, StreamHeader, StreamKind,
+    GreetError, LocalHost, OpenError, Refused, RefusedReason, ServiceOffer, Settings, StreamHeader,
+    StreamKind,
     frame::{ACK, FrameHeader, RST, SYN},
     mux::MAX_INBOUND_FRAME,
+    testing::Pair,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -38,6 +40,27 @@ async fn the_header_leaves_in_one_frame_with_the_first_bytes() {
     let expected = header(StreamKind::Http).encode().unwrap();
     assert_eq!(payload, [&expected[..], b"GET /"].concat());
     assert_eq!(StreamHeader::decode(&payload[..expected.len()]).unwrap(), header(StreamKind::Http));
+}
+
+#[tokio::test]
+async fn an_opened_stream_knows_what_the_device_calls_the_service() {
+    let offer = |name: &str, host: Option<LocalHost>| ServiceOffer {
+        name: name.parse().unwrap(),
+        kind: StreamKind::Http,
+        viewer_websocket: false,
+        host,
+    };
+    let host = LocalHost { authority: "127.0.0.1:8080".parse().unwrap(), fixed: true };
+    let offers = vec![offer("socket", None), offer("web", Some(host.clone()))];
+    let mut drivers = tokio::task::JoinSet::new();
+    let spawn = |driver| drop(drivers.spawn(driver));
+    let pair = Pair::offering(offers, Settings::default(), Settings::default(), spawn).await;
+    for (service, expected) in [("web", Some(&host)), ("socket", None), ("other", None)] {
+        let mut header = header(StreamKind::Http);
+        header.service = service.parse().unwrap();
+        assert_eq!(pair.cloud.open(header).unwrap().host(), expected, "{service}");
+    }
+    assert_eq!(pair.cloud.open(header(StreamKind::Agent)).unwrap().host(), None);
 }
 
 #[tokio::test]

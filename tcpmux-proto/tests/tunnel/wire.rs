@@ -5,8 +5,8 @@ use std::time::Duration;
 use model::{DisconnectCause, Generation, Level, RequestId};
 use proptest::prelude::*;
 use tcpmux_proto::{
-    CloudMessage, Destination, DeviceMessage, Drain, Goodbye, HeaderError, Hello, MAX_ASSERTION, MAX_HEADER,
-    Ping, Refused, RefusedReason, Replaced, ServiceOffer, Status, StreamHeader, StreamKind,
+    CloudMessage, Destination, DeviceMessage, Drain, Goodbye, HeaderError, Hello, LocalHost, MAX_ASSERTION,
+    MAX_HEADER, Ping, Refused, RefusedReason, Replaced, ServiceOffer, Status, StreamHeader, StreamKind,
 };
 
 use crate::support::{header, hello, welcome};
@@ -90,17 +90,19 @@ fn messages_look_like_this() {
                         name: "web".parse().unwrap(),
                         kind: StreamKind::Http,
                         viewer_websocket: true,
+                        host: Some(LocalHost { authority: "127.0.0.1:8080".parse().unwrap(), fixed: false }),
                     },
                     ServiceOffer {
                         name: "ssh".parse().unwrap(),
                         kind: StreamKind::Tcp,
                         viewer_websocket: false,
+                        host: None,
                     },
                 ],
                 claim_digest: None,
                 ..hello()
             }),
-            r#"{"type":"hello","agent_version":"1.0","boot_id":"b1","slot":0,"features":["x"],"services":[{"name":"web","kind":"http","viewer_websocket":true},{"name":"ssh","kind":"tcp"}]}"#,
+            r#"{"type":"hello","agent_version":"1.0","boot_id":"b1","slot":0,"features":["x"],"services":[{"name":"web","kind":"http","viewer_websocket":true,"host":{"authority":"127.0.0.1:8080"}},{"name":"ssh","kind":"tcp"}]}"#,
         ),
         (DeviceMessage::Ping(Ping { n: 7 }), r#"{"type":"ping","n":7}"#),
         (DeviceMessage::Pong(Ping { n: 7 }), r#"{"type":"pong","n":7}"#),

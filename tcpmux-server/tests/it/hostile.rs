@@ -117,6 +117,7 @@ async fn a_hello_with_too_much_in_it_is_refused() {
         name: format!("s{n}").parse().unwrap(),
         kind: StreamKind::Http,
         viewer_websocket: false,
+        host: None,
     };
     let cases = [
         ("no boot id", Hello { boot_id: String::new(), ..hello("") }),
