@@ -8,7 +8,7 @@
 //!   [`Authority::recorded`] after a crash; [`Authority::revocation_list`]
 //! - keys: [`KeyStore`], [`FileKeys`]; [`PrivateKey`] for the doors' own certificates
 //! - the tree: [`Hierarchy`] (root, *devices* and *services* intermediates), [`DeploymentDomain`]
-//! - who is it: [`DeviceCertificate`]
+//! - who is it: [`DeviceCertificate`], [`DeviceNaming`]
 //! - wrapping: [`pem`], [`pkcs7`]
 
 mod authority;
@@ -22,6 +22,7 @@ mod hierarchy;
 mod identity;
 mod key_store;
 mod lint;
+mod naming;
 pub mod pem;
 pub mod pkcs7;
 mod private_key;
@@ -42,6 +43,7 @@ pub use hierarchy::{Hierarchy, HierarchyError};
 pub use identity::{DeviceCertificate, IdentityError, NameSource};
 pub use key_store::{KeyName, KeyStore, KeyStoreError};
 pub use lint::LintError;
+pub use naming::DeviceNaming;
 pub use private_key::{PrivateKey, PrivateKeyError};
 pub use profile::{Profile, ProfileError};
 pub use public_key::{KeyError, KeyKind, PublicKey};

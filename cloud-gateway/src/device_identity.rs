@@ -2,45 +2,22 @@
 
 use std::sync::Arc;
 
-use ca::{DeploymentDomain, DeviceCertificate, IdentityError, NameSource};
-use model::{Code, DeviceActor, DeviceRef, DoorKey, Refusal, TenantName, Timestamp};
+use ca::{DeviceCertificate, DeviceNaming};
+use model::{Code, DeviceActor, DoorKey, Refusal, Timestamp};
 use registry::{Admission, Presented};
 use runtime::http::ConnectionInfo;
-
-/// How a device's name is read from its certificate.
-#[derive(Debug, Clone)]
-pub enum DeviceNames {
-    /// Certificates of our own intermediate, for this deployment.
-    Deployment(DeploymentDomain),
-    /// Certificates of the operator's own CA.
-    Operator {
-        /// Where the id is.
-        source: NameSource,
-        /// Whose devices they are.
-        tenant: TenantName,
-    },
-}
-
-impl DeviceNames {
-    fn device(&self, certificate: &DeviceCertificate) -> Result<DeviceRef, IdentityError> {
-        match self {
-            Self::Deployment(domain) => certificate.device(domain),
-            Self::Operator { source, tenant } => certificate.operator_device(*source, tenant),
-        }
-    }
-}
 
 /// Proves devices by their certificates.
 #[derive(Debug)]
 pub struct DeviceGuard {
-    names: DeviceNames,
+    naming: DeviceNaming,
     admission: Arc<dyn Admission>,
 }
 
 impl DeviceGuard {
     /// Reads names in this way and asks this admission.
-    pub fn new(names: DeviceNames, admission: Arc<dyn Admission>) -> Self {
-        Self { names, admission }
+    pub fn new(naming: DeviceNaming, admission: Arc<dyn Admission>) -> Self {
+        Self { naming, admission }
     }
 
     /// The device at the other end; the handshake has verified the chain and that it holds the key.
@@ -60,7 +37,7 @@ impl DeviceGuard {
         let certificate = DeviceCertificate::read(leaf).map_err(|reason| refused(&reason))?;
         let presented = Presented {
             fingerprint: certificate.fingerprint(),
-            device: self.names.device(&certificate).map_err(|reason| refused(&reason))?,
+            device: self.naming.device(&certificate).map_err(|reason| refused(&reason))?,
             not_after: certificate.not_after(),
         };
         let admitted = self.admission.admit(&presented, now).map_err(|reason| refused(&reason))?;

@@ -122,7 +122,7 @@ mod devices {
     use rustls_pki_types::CertificateDer;
 
     use super::*;
-    use crate::{DeviceNames, test_authority::Authority, testing::NOW};
+    use crate::{test_authority::Authority, testing::NOW};
 
     const DOMAIN: &str = "abcd2345.tcpmux.internal";
 
@@ -138,7 +138,7 @@ mod devices {
             let leaf = authority.device("cam-01", &format!("cam-01.default.device.{DOMAIN}"));
             let domain: DeploymentDomain = DOMAIN.parse().unwrap();
             let view = Arc::new(CertificateView::default());
-            let guard = DeviceGuard::new(DeviceNames::Deployment(domain), view.clone());
+            let guard = DeviceGuard::new(ca::DeviceNaming::Deployment(domain), view.clone());
             let admin = AdminKey::new(model::Secret::new("k".into()));
             let guards = Guards::new(admin, Some(guard), Clock::manual(NOW).0, DoorKey::cut());
             Self { view, door: guards.mount(echo_routes()), leaf }

@@ -6,7 +6,7 @@
 //! Read [`Gateway`] first, then [`Guards::mount`] (which proof each caller must bring).
 //! - people: [`ProviderConfig`] → sign-in providers → `UserActor`
 //! - operators: the admin key → `AdminActor`
-//! - devices: [`DeviceNames`] and the registry's admission → `DeviceActor`; [`device_verifier`] in the handshake
+//! - devices: [`DeviceGuard`] and the registry's admission → `DeviceActor`; [`device_verifier`] in the handshake
 //! - proxy tokens: the authorizer, whose key file only this room reads
 
 mod admin_key;
@@ -29,7 +29,7 @@ mod testing;
 
 pub use admin_key::AdminKey;
 pub use authorizer::AUDIENCE;
-pub use device_identity::{DeviceGuard, DeviceNames};
+pub use device_identity::DeviceGuard;
 pub use device_verifier::{ClientCertificate, VerifierError, device_verifier};
 pub use doors::Guards;
 pub use gateway::{Config, Gateway, StartError};

@@ -29,6 +29,7 @@ use crate::{
     converse::{self, Conversation},
     counts,
     pending::Pending,
+    presented::presented,
     refusal::{NoSession, check, note},
     sessions::{Live, NotEntered, Order},
 };
@@ -46,7 +47,7 @@ impl TunnelServer {
         let Some(certificate) = connection.peer_certificates().and_then(<[_]>::first) else {
             return note(&NoSession::NoCertificate, None, peer);
         };
-        let presented = self.naming.read(certificate);
+        let presented = presented(&self.naming, certificate);
         self.receive(tls, presented, peer);
     }
 
@@ -56,7 +57,7 @@ impl TunnelServer {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.receive(connection, self.naming.read(certificate), peer);
+        self.receive(connection, presented(&self.naming, certificate), peer);
     }
 
     fn receive<IO>(self: &Arc<Self>, io: IO, presented: Result<Presented, IdentityError>, peer: SocketAddr)
@@ -336,7 +337,7 @@ mod tests {
             crate::Config::default(),
             registry.clone(),
             registry.certificates().clone(),
-            crate::Naming::Deployment("abcd2345.tcpmux.internal".parse().unwrap()),
+            ca::DeviceNaming::Deployment("abcd2345.tcpmux.internal".parse().unwrap()),
             runtime::Clock::system(),
             tasks.clone(),
         );

@@ -6,6 +6,7 @@
 //!
 //! - `accept`: from a connection to a session; `refusal`: or why not
 //! - `sessions`: who is connected here; the newest generation is served
+//! - `presented`: whom a certificate names
 //! - `converse`: what is said on a session's control stream, and how it ends
 //! - `open`: one stream to a service of a device
 //! - `clones`: one certificate in two places
@@ -19,21 +20,20 @@ mod converse;
 mod counts;
 mod drain;
 mod keeping;
-mod naming;
 mod open;
 mod pending;
+mod presented;
 mod refusal;
 mod revoked;
 mod sessions;
 
 use std::{sync::Arc, time::Duration};
 
+use ca::DeviceNaming;
 use registry::{Admission, Registry};
 use runtime::{Clock, Tasks};
 use tcpmux_proto::Settings;
 use tokio::sync::{Semaphore, watch};
-
-pub use naming::Naming;
 
 /// Limits and times of the tunnel server; [`Config::default`] is what the contract says.
 #[derive(Debug, Clone)]
@@ -77,7 +77,7 @@ pub struct TunnelServer {
     config: Config,
     registry: Registry,
     admission: Arc<dyn Admission>,
-    naming: Naming,
+    naming: DeviceNaming,
     clock: Clock,
     tasks: Tasks,
     sessions: sessions::Sessions,
@@ -96,7 +96,7 @@ impl TunnelServer {
         config: Config,
         registry: Registry,
         admission: Arc<dyn Admission>,
-        naming: Naming,
+        naming: DeviceNaming,
         clock: Clock,
         tasks: Tasks,
     ) -> Arc<Self> {

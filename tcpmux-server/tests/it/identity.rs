@@ -6,7 +6,7 @@ use model::{CertificateStatus, NodeId, TenantName};
 use rcgen::{BasicConstraints, DnType, ExtendedKeyUsagePurpose, IsCa, SanType};
 use registry::{AnyOfThisAuthority, Registry};
 use tcpmux_proto::RefusedReason;
-use tcpmux_server::{Config, Naming};
+use tcpmux_server::Config;
 
 use crate::{
     certificates::{START, moment},
@@ -119,7 +119,7 @@ async fn what_a_hello_says_names_nobody() {
 #[tokio::test(start_paused = true)]
 async fn devices_of_the_operators_own_ca_are_named_by_cn_in_the_operators_tenant() {
     let tenant: TenantName = "plant-7".parse().unwrap();
-    let naming = Naming::Operator { source: ca::NameSource::CommonName, tenant: tenant.clone() };
+    let naming = ca::DeviceNaming::Operator { source: ca::NameSource::CommonName, tenant: tenant.clone() };
     let registry = Registry::in_process(NodeId::from_random([7; 16]), 1);
     let admission = Arc::new(AnyOfThisAuthority::new(tenant.clone()));
     let cloud = Cloud::start_as(Config::default(), registry, admission, naming);

@@ -14,7 +14,7 @@ use std::{
 use model::{DisconnectCause, NodeId, Timestamp};
 use registry::{Admission, Admitted, NotAdmitted, Presented, Registry, RevocationNotice, SessionRecord};
 use tcpmux_proto::CloudMessage;
-use tcpmux_server::{Config, Naming};
+use tcpmux_server::Config;
 
 use crate::{
     certificates::DOMAIN,
@@ -55,7 +55,12 @@ fn cloud(
     let seen = registry.clone();
     let script = Box::new(move |nth, presented: &Presented| script(&seen, nth, presented));
     let admission = Arc::new(Scripted { asked: AtomicUsize::new(0), script });
-    Cloud::start_as(Config::default(), registry, admission, Naming::Deployment(DOMAIN.parse().unwrap()))
+    Cloud::start_as(
+        Config::default(),
+        registry,
+        admission,
+        ca::DeviceNaming::Deployment(DOMAIN.parse().unwrap()),
+    )
 }
 
 /// The value of a future that has nothing to wait for.

@@ -2,6 +2,7 @@
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
+use ca::DeviceNaming;
 use model::{
     CertificateStatus, DeviceRef, DisconnectCause, Event, Generation, Level, NodeId, RequestId, Target,
 };
@@ -11,7 +12,7 @@ use tcpmux_proto::{
     CloudMessage, DeviceHandshake, Dialer, GreetError, Greeted, Hello, OpenError, Refused, RefusedReason,
     Settings, StreamHeader, StreamKind, TunnelStream,
 };
-use tcpmux_server::{Config, Naming, TunnelServer};
+use tcpmux_server::{Config, TunnelServer};
 use tokio::{io::DuplexStream, sync::broadcast};
 
 use crate::certificates::{Authority, DOMAIN, Issued, START};
@@ -35,14 +36,14 @@ impl Cloud {
     pub(crate) fn start_with(config: Config) -> Self {
         let registry = Registry::in_process(NodeId::from_random([7; 16]), 1);
         let admission = registry.certificates().clone();
-        Self::start_as(config, registry, admission, Naming::Deployment(DOMAIN.parse().unwrap()))
+        Self::start_as(config, registry, admission, DeviceNaming::Deployment(DOMAIN.parse().unwrap()))
     }
 
     pub(crate) fn start_as(
         config: Config,
         registry: Registry,
         admission: Arc<dyn registry::Admission>,
-        naming: Naming,
+        naming: DeviceNaming,
     ) -> Self {
         let (clock, hand) = Clock::manual(START);
         let tasks = Tasks::new();

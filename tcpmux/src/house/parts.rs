@@ -3,11 +3,9 @@
 use std::{future::Future, path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use ca::{DeploymentDomain, FileKeys, Hierarchy, NameSource};
+use ca::{DeploymentDomain, DeviceNaming, FileKeys, Hierarchy, NameSource};
 use client_api::{ClientApi, DeviceRemoval};
-use cloud_gateway::{
-    AdminKey, DeviceGuard, DeviceNames, Endpoints, Gateway, Guards, ProviderConfig, TenantRule,
-};
+use cloud_gateway::{AdminKey, DeviceGuard, Endpoints, Gateway, Guards, ProviderConfig, TenantRule};
 use cloud_proxy::{Cors, Hosts, Issuer, IssuerKeys, IssuerRule, Proxy, PublishConfig, Timeouts, Tokens};
 use model::{Actor, Code, DeviceRef, DoorKey, NodeId, Refusal, RevocationReason, Secret, Serial, Target};
 use prov_server::{FaultPoints, Provisioning, RevokeError};
@@ -21,7 +19,7 @@ use runtime::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use store::Store;
-use tcpmux_server::{Naming, TunnelServer};
+use tcpmux_server::TunnelServer;
 
 use super::{door_certificate, failed, misconfigured};
 use crate::{
@@ -125,7 +123,7 @@ impl Parts {
                 key_file: data.path().join("authorizer.key"),
                 admin_key,
                 devices: Some(DeviceGuard::new(
-                    DeviceNames::Deployment(domain.clone()),
+                    DeviceNaming::Deployment(domain.clone()),
                     Arc::clone(&admission),
                 )),
                 endpoints: Endpoints {
@@ -152,7 +150,7 @@ impl Parts {
                 tcpmux_server::Config::default(),
                 registry.clone(),
                 admission,
-                Naming::Deployment(domain),
+                DeviceNaming::Deployment(domain),
                 clock.clone(),
                 tasks.clone(),
             )
@@ -205,7 +203,7 @@ impl Parts {
             tcpmux_server::Config::default(),
             registry.clone(),
             Arc::new(AnyOfThisAuthority::new(device_ca.tenant.clone())),
-            Naming::Operator { source, tenant: device_ca.tenant.clone() },
+            DeviceNaming::Operator { source, tenant: device_ca.tenant.clone() },
             clock.clone(),
             tasks.clone(),
         );
