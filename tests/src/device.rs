@@ -15,7 +15,8 @@ use crate::{Cloud, Finished, Identity, Namespace, Process, binaries, cloud::clea
 #[derive(Debug)]
 pub struct Device {
     state: EnrolledDevice,
-    services: Vec<(String, String)>,
+    /// What its command line says beside the state.
+    words: Vec<String>,
     process: Process,
     earlier_logs: String,
 }
@@ -73,7 +74,7 @@ impl Device {
 
     /// Starts it again after [`Device::kill`].
     pub fn start_again(&mut self) {
-        let command = run_command(&self.state, &self.services, Command::new(binaries::client_program()));
+        let command = run_command(&self.state, &self.words, Command::new(binaries::client_program()));
         self.process = Process::start(&self.state.id, command);
     }
 
@@ -131,18 +132,25 @@ impl EnrolledDevice {
 
     /// Runs it with these services; it is not online at once.
     pub fn run(self, services: &[(&str, String)]) -> Device {
-        self.run_as(services, Command::new(binaries::client_program()))
+        self.run_as(service_words(services), Command::new(binaries::client_program()))
+    }
+
+    /// Runs it with this configuration file; it is not online at once.
+    pub fn run_configured(self, toml: &str) -> Device {
+        let file = self.directory.path().join("client.toml");
+        std::fs::write(&file, toml).unwrap();
+        let words = vec!["--config".into(), file.display().to_string()];
+        self.run_as(words, Command::new(binaries::client_program()))
     }
 
     /// Runs it in a network of its own.
     pub fn run_inside(self, namespace: &Namespace, services: &[(&str, String)]) -> Device {
-        self.run_as(services, namespace.command(binaries::client_program()))
+        self.run_as(service_words(services), namespace.command(binaries::client_program()))
     }
 
-    fn run_as(self, services: &[(&str, String)], program: Command) -> Device {
-        let services: Vec<_> = services.iter().map(|(name, url)| ((*name).to_owned(), url.clone())).collect();
-        let process = Process::start(&self.id, run_command(&self, &services, program));
-        Device { state: self, services, process, earlier_logs: String::new() }
+    fn run_as(self, words: Vec<String>, program: Command) -> Device {
+        let process = Process::start(&self.id, run_command(&self, &words, program));
+        Device { state: self, words, process, earlier_logs: String::new() }
     }
 }
 
@@ -155,11 +163,12 @@ fn enrol_words(state: &Path) -> Vec<String> {
     ["enroll", "-", "--state", &state.display().to_string()].map(str::to_owned).into()
 }
 
-fn run_command(device: &EnrolledDevice, services: &[(String, String)], mut command: Command) -> Command {
-    command.args(["run", "--no-local-api", "--state"]).arg(device.state());
-    for (name, url) in services {
-        command.arg("--service").arg(format!("{name}={url}"));
-    }
+fn service_words(services: &[(&str, String)]) -> Vec<String> {
+    services.iter().flat_map(|(name, url)| ["--service".into(), format!("{name}={url}")]).collect()
+}
+
+fn run_command(device: &EnrolledDevice, words: &[String], mut command: Command) -> Command {
+    command.args(["run", "--no-local-api", "--state"]).arg(device.state()).args(words);
     clean_environment(&mut command);
     command
 }

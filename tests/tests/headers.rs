@@ -1,8 +1,8 @@
 //! What a device sees of a request, and what no request can be: D18 to D24.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use tests::{Cloud, Device, Service, eventually, web};
+use tests::{Cloud, Device, EnrolledDevice, Service, eventually, web};
 
 use crate::stage::Stage;
 
@@ -115,6 +115,35 @@ async fn the_host_form_reaches_the_same_services_with_the_clients_host() {
             assert!(text.starts_with("GET /a/../b HTTP/1.1\r\n"), "{text}");
             assert_eq!(head(&text)["host"], [host]);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_service_whose_owner_set_its_host_is_never_called_otherwise() {
+    let mirror = Service::mirror().await;
+    let moved = "HTTP/1.1 302 Found\r\nLocation: http://shop.example/next\r\nContent-Length: 0\r\n\r\n";
+    let redirecting = Service::answering(moved).await;
+    let cloud = Cloud::plan().config("device_domain = \"devices.example\"").start().await;
+    let service = |name: &str, url: String| {
+        format!("[[service]]\nname = \"{name}\"\nto = \"{url}\"\nhost = \"shop.example\"\n")
+    };
+    let config = service("web", mirror.url("http")) + &service("moved", redirecting.url("http"));
+    let _device = EnrolledDevice::enrol(&cloud, "cam-01").await.run_configured(&config);
+    cloud.until_online("cam-01", true, Duration::from_secs(20)).await;
+    let token = cloud.token("cam-01", "operator").await;
+    let ask = |host: &str, path: &str| {
+        let call = cloud.user().get(path).header("host", host).bearer(&token);
+        async move { call.send().await }
+    };
+    for (host, path) in [("localhost", "/d/cam-01/web/"), ("cam-01.devices.example", "/")] {
+        let seen = head(&ask(host, path).await.expect(200).await.text().await);
+        assert_eq!(seen["host"], ["shop.example"], "{host}");
+    }
+    for (host, path, location) in [
+        ("localhost", "/d/cam-01/moved/", "/d/cam-01/moved/next"),
+        ("moved--cam-01.devices.example", "/", "https://moved--cam-01.devices.example/next"),
+    ] {
+        assert_eq!(ask(host, path).await.expect(302).await.header("location"), location, "{host}");
     }
 }
 
@@ -269,9 +298,9 @@ async fn no_spelling_of_a_service_escapes_to_another_target() {
 #[tokio::test]
 async fn a_service_beyond_loopback_is_refused_unless_the_device_allows_it() {
     let cloud = Cloud::start().await;
-    let enrolled = tests::EnrolledDevice::enrol(&cloud, "cam-01").await;
+    let enrolled = EnrolledDevice::enrol(&cloud, "cam-01").await;
     let mut device: Device = enrolled.run(&[("lan", "http://192.0.2.1:80".into())]);
-    let code = device.process().exit_code(std::time::Duration::from_secs(10)).await;
+    let code = device.process().exit_code(Duration::from_secs(10)).await;
     assert_eq!(code, 78, "{}", device.log());
     eventually("it says what to do", || async {
         let log = device.log();

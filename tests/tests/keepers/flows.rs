@@ -8,7 +8,7 @@ use tests::{Cloud, cloud_program, run_ok, workspace};
 #[tokio::test]
 async fn every_route_is_declared_with_its_door_and_caller_and_nothing_else_is() {
     let declared = declared_routes();
-    let real: BTreeSet<String> = routes().await.iter().map(|route| row(route)).collect();
+    let real: BTreeSet<String> = routes().await.iter().map(row).collect();
     assert!(real.len() > 30, "the routes are listed: {real:?}");
     let undeclared: Vec<_> = real.difference(&declared).collect();
     let gone: Vec<_> = declared.difference(&real).collect();
