@@ -22,7 +22,7 @@ pub struct AdminArgs {
     /// Data directory of a cloud on this machine: address, CA and key lie there
     #[arg(long, env = "TCPMUX_DATA", value_name = "DIR", global = true)]
     pub data: Option<PathBuf>,
-    /// Address of the admin door, as in https://127.0.0.1:9443
+    /// Address of the admin door, as in `https://127.0.0.1:9443`
     #[arg(long, env = "TCPMUX_ADMIN", value_name = "URL", requires = "ca", requires = "key_file")]
     pub admin: Option<String>,
     /// PEM file with the CA of the cloud's certificates

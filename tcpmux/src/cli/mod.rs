@@ -120,7 +120,7 @@ pub struct UpArgs {
     /// Address of the peer door [default: off]
     #[arg(long, value_name = "ADDR")]
     pub peer_listen: Option<String>,
-    /// What tokens, links and certificates name, as in https://cloud.example.com
+    /// What tokens, links and certificates name, as in `https://cloud.example.com`
     #[arg(long, value_name = "URL")]
     pub public_url: Option<String>,
     /// Offer `https://{device}.DOMAIN/`
@@ -274,7 +274,7 @@ pub struct ConnectArgs {
     pub device: DeviceId,
     /// Its TCP service
     pub service: ServiceName,
-    /// Address of the cloud's user door, as in https://cloud.example.com
+    /// Address of the cloud's user door, as in `https://cloud.example.com`
     #[arg(long, env = "TCPMUX_CLOUD", value_name = "URL")]
     pub cloud: Option<String>,
     /// PEM file with the CA of the cloud's certificate

@@ -7,7 +7,14 @@ use tests::workspace;
 #[test]
 fn rooms_outside_provisioning_take_identities_from_ca_and_nothing_else() {
     // The names that have to do with reading a device's identity; none of them signs.
-    let identity = ["DeploymentDomain", "DeviceCertificate", "DeviceNaming", "IdentityError", "NameSource", "DomainError"];
+    let identity = [
+        "DeploymentDomain",
+        "DeviceCertificate",
+        "DeviceNaming",
+        "IdentityError",
+        "NameSource",
+        "DomainError",
+    ];
     let mut wrong = vec![];
     for room in ["tcpmux-server", "cloud-gateway"] {
         for (path, text) in shipped(room) {
