@@ -4,15 +4,16 @@
 //! Each direction ends on its own.
 
 use std::{
+    future::Future,
     io,
     pin::pin,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
-use tcpmux_proto::StreamKind;
+use tcpmux_proto::{StreamKind, TunnelStream};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split},
     time::timeout,
 };
 
@@ -36,13 +37,11 @@ enum Stopped {
 }
 
 /// Copies until both directions have ended or one side is gone.
-pub(crate) async fn splice<T>(tunnel: T, local: LocalStream, kind: StreamKind) -> Ended
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-{
+pub(crate) async fn splice(tunnel: TunnelStream, local: LocalStream, kind: StreamKind) -> Ended {
+    let cut = pin!(tunnel.cut());
     let (from_cloud, to_cloud) = split(tunnel);
     let (from_service, to_service) = split(local);
-    let (outcome, service) = both(from_cloud, to_cloud, from_service, to_service).await;
+    let (outcome, service) = both(from_cloud, to_cloud, from_service, to_service, cut).await;
     match outcome {
         Ok(()) => Ended::Complete,
         // Dropping the tunnel's stream resets it.
@@ -58,19 +57,17 @@ where
     }
 }
 
-async fn both<T>(
-    mut from_cloud: ReadHalf<T>,
-    mut to_cloud: WriteHalf<T>,
+async fn both(
+    mut from_cloud: ReadHalf<TunnelStream>,
+    mut to_cloud: WriteHalf<TunnelStream>,
     mut from_service: ReadHalf<LocalStream>,
     mut to_service: WriteHalf<LocalStream>,
-) -> (Result<(), Stopped>, LocalStream)
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-{
+    cut: impl Future<Output = io::Error> + Unpin,
+) -> (Result<(), Stopped>, LocalStream) {
     let deaf = AtomicBool::new(false);
     let outcome = {
         let mut up = pin!(upwards(&mut from_service, &mut to_cloud));
-        let mut down = pin!(downwards(&mut from_cloud, &mut to_service, &deaf));
+        let mut down = pin!(downwards(&mut from_cloud, &mut to_service, &deaf, cut));
         // Up first: what a service said before it went away goes out before its end is noticed below.
         tokio::select! {
             biased;
@@ -93,13 +90,10 @@ where
     (outcome, from_service.unsplit(to_service))
 }
 
-async fn upwards<T>(
+async fn upwards(
     from_service: &mut ReadHalf<LocalStream>,
-    to_cloud: &mut WriteHalf<T>,
-) -> Result<(), Stopped>
-where
-    T: AsyncWrite,
-{
+    to_cloud: &mut WriteHalf<TunnelStream>,
+) -> Result<(), Stopped> {
     let mut buffer = Buffer::new();
     loop {
         let bytes = buffer.fill(from_service).await.map_err(Stopped::Service)?;
@@ -111,14 +105,12 @@ where
     }
 }
 
-async fn downwards<T>(
-    from_cloud: &mut ReadHalf<T>,
+async fn downwards(
+    from_cloud: &mut ReadHalf<TunnelStream>,
     to_service: &mut WriteHalf<LocalStream>,
     deaf: &AtomicBool,
-) -> Result<(), Stopped>
-where
-    T: AsyncRead,
-{
+    mut cut: impl Future<Output = io::Error> + Unpin,
+) -> Result<(), Stopped> {
     let mut buffer = Buffer::new();
     loop {
         let bytes = buffer.fill(from_cloud).await.map_err(Stopped::Cloud)?;
@@ -132,8 +124,13 @@ where
         };
         // A service that hears no more may still have something to say: its own end or reset, which the
         // other direction meets, decides. Reading goes on, so that a reset of the cloud is noticed.
-        if !deaf.load(Ordering::Relaxed) && written.await.is_err() {
-            deaf.store(true, Ordering::Relaxed);
+        if !deaf.load(Ordering::Relaxed) {
+            tokio::select! {
+                biased;
+                outcome = written => deaf.store(outcome.is_err(), Ordering::Relaxed),
+                // A service that does not read must not keep a stream whose caller has gone away.
+                error = &mut cut => return Err(Stopped::Cloud(error)),
+            }
         }
         if ended {
             return Ok(());
@@ -177,7 +174,7 @@ mod tests {
 
     use model::{Level, RequestId};
     use socket2::SockRef;
-    use tcpmux_proto::{SessionHandle, StreamHeader, TunnelStream, testing::Pair};
+    use tcpmux_proto::{SessionHandle, StreamHeader, testing::Pair};
     use tokio::{
         net::{TcpListener, TcpStream},
         task::JoinHandle,
@@ -287,6 +284,19 @@ mod tests {
                 other => panic!("{kind:?}: {other:?}"),
             }
             assert!(matches!(wire.ended.await.unwrap(), Ended::ByCloud(_)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_service_that_reads_nothing_keeps_no_stream_that_the_cloud_has_reset() {
+        for kind in [StreamKind::Http, StreamKind::Tcp] {
+            let mut wire = wire(kind).await;
+            // Until every buffer on the way is full.
+            while timeout(Duration::from_millis(300), wire.cloud.write_all(&[0; 65_536])).await.is_ok() {}
+            assert!(!wire.ended.is_finished());
+            wire.cloud.reset();
+            let ended = timeout(Duration::from_secs(5), wire.ended).await.expect("the reset is noticed");
+            assert!(matches!(ended.unwrap(), Ended::ByCloud(_)), "{kind:?}");
         }
     }
 

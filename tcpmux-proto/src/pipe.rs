@@ -1,6 +1,7 @@
 //! One stream of a session as bytes: what tunnel streams and the control stream are made of.
 
 use std::{
+    future::{Future, poll_fn},
     io::{self, IoSlice},
     sync::Arc,
     task::{Context, Poll, ready},
@@ -94,6 +95,23 @@ impl Pipe {
                 Room::Reset => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
                 Room::Bytes(_) | Room::Wait | Room::Finished => Poll::Ready(Ok(())),
             }
+        })
+    }
+
+    /// Waits for a reset or the end of the session; needs nothing of the pipe itself.
+    pub(crate) fn cut(&self) -> impl Future<Output = io::Error> + Send + use<> {
+        let (shared, id) = (Arc::clone(&self.shared), self.id);
+        poll_fn(move |cx| {
+            shared.act(|state, _| {
+                if !state.session.is_cut(id) {
+                    state.wait_to_write(id, cx);
+                    return Poll::Pending;
+                }
+                Poll::Ready(match state.session.room(id) {
+                    Room::Reset => io::ErrorKind::ConnectionReset.into(),
+                    _ => OpenError::Lost.into(),
+                })
+            })
         })
     }
 

@@ -119,6 +119,12 @@ impl TunnelStream {
         self
     }
 
+    /// Waits until the peer has reset the stream or the tunnel has ended: beside whoever reads and writes it, in the
+    /// same task. A reader hears of a reset only behind the bytes that came before it.
+    pub fn cut(&self) -> impl Future<Output = io::Error> + Send + use<> {
+        self.pipe.cut()
+    }
+
     /// Resets the stream: the peer's reads and writes fail. The same as dropping it early, said aloud.
     pub fn reset(self) {
         drop(self);

@@ -129,6 +129,14 @@ impl Session {
         !stream.drain_waits
     }
 
+    /// Whether the peer has reset a stream or the session has ended; if not, the writer is told when that happens.
+    pub fn is_cut(&mut self, id: u32) -> bool {
+        let Some(stream) = self.streams.get_mut(&id) else { return true };
+        let is_cut = stream.reset || self.end.is_some();
+        stream.writer_waits |= !is_cut;
+        is_cut
+    }
+
     /// Nobody holds this stream any more. Unless both sides finished, the peer is told with RST: at once, or after the
     /// queued bytes if FIN follows them.
     pub fn release(&mut self, id: u32, now: Duration) {

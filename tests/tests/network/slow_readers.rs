@@ -8,7 +8,7 @@ use tokio::{task::JoinSet, time::timeout};
 
 use super::{
     neighbour::Neighbour,
-    vitals::{descriptors, metric, tell, until_descriptors, until_quiet},
+    vitals::{descriptors, metric, tell, until_descriptors, until_idle, until_quiet},
 };
 
 #[tokio::test]
@@ -26,6 +26,7 @@ async fn a_hundred_callers_that_do_not_read_leave_their_neighbour_its_pace() {
     for _ in 0..100 {
         stalled.push(cloud.user().get(&path).bearer(&token).send().await.expect(200).await);
     }
+    until_idle([cloud.process().id(), device.process_id()]).await;
     let beside = neighbour.answered_within(MEASURE).await;
     // One more caller of the same device, who reads, gets all of it.
     let other = cloud.user().get("/d/cam-01/web/bytes/3000000").bearer(&token).send().await;
@@ -33,7 +34,6 @@ async fn a_hundred_callers_that_do_not_read_leave_their_neighbour_its_pace() {
     assert_eq!(whole.expect("in time").unwrap().len(), 3_000_000);
     let (of_cloud, of_daemon) = before.growth(&mut cloud, &mut device);
     tell(format!("{alone} answers alone, {beside} beside; cloud +{of_cloud} KiB, daemon +{of_daemon} KiB"));
-    assert!(beside * 5 >= alone * 2, "{beside} answers beside them, {alone} without");
     // A window is 256 KiB where nobody reads, and half a megabyte a reader is more than all of it.
     assert!(of_cloud < 100 * 512, "{of_cloud} KiB");
     assert!(of_daemon < 100 * 512, "{of_daemon} KiB");
@@ -41,6 +41,11 @@ async fn a_hundred_callers_that_do_not_read_leave_their_neighbour_its_pace() {
 
     drop(stalled);
     before.is_restored(&mut cloud, &mut device).await;
+    let after = neighbour.answered_within(MEASURE).await;
+    tell(format!("{after} answers after them"));
+    // The machine may have become slower in between, for reasons of its own.
+    let without = alone.min(after);
+    assert!(beside * 2 >= without, "{beside} answers beside them, {without} without");
 }
 
 #[tokio::test]
@@ -64,7 +69,8 @@ async fn a_service_that_reads_nothing_stalls_its_own_callers_alone() {
     let mut uploads = JoinSet::new();
     for _ in 0..60 {
         let (feed, body) = pieces();
-        let call = cloud.user().post("/d/cam-01/deaf/").bearer(&token).stream(body);
+        // With HTTP/1 the callers' goodbye would lie behind bytes that nobody can take.
+        let call = cloud.user().post("/d/cam-01/deaf/").bearer(&token).stream(body).http2();
         uploads.spawn(async move {
             let piece = Bytes::from(vec![7; 64 * 1024]);
             let upload = async { while feed.send(piece.clone()).await.is_ok() {} };
@@ -76,16 +82,21 @@ async fn a_service_that_reads_nothing_stalls_its_own_callers_alone() {
         if count == 60 { Ok(()) } else { Err(count) }
     })
     .await;
+    until_idle([cloud.process().id(), device.process_id()]).await;
     let beside = neighbour.answered_within(MEASURE).await;
     let same = cloud.user().get("/d/cam-01/web/method").bearer(&token).send();
     timeout(Duration::from_secs(10), same).await.expect("the device's other service").expect(200).await;
     let (of_cloud, of_daemon) = before.growth(&mut cloud, &mut device);
     tell(format!("{alone} answers alone, {beside} beside; cloud +{of_cloud} KiB, daemon +{of_daemon} KiB"));
-    assert!(beside * 5 >= alone * 2, "{beside} answers beside them, {alone} without");
     assert!(of_cloud < 60 * 768 && of_daemon < 60 * 768, "{of_cloud} and {of_daemon} KiB");
 
     uploads.shutdown().await;
     before.is_restored(&mut cloud, &mut device).await;
+    let after = neighbour.answered_within(MEASURE).await;
+    tell(format!("{after} answers after them"));
+    // The machine may have become slower in between, for reasons of its own.
+    let without = alone.min(after);
+    assert!(beside * 2 >= without, "{beside} answers beside them, {without} without");
 }
 
 /// What both processes needed before the trouble.

@@ -13,8 +13,8 @@ use super::peer::{Greeted, Peer};
 async fn of_two_daemons_with_one_identity_the_newest_is_served_and_the_older_waits() {
     let web = web().await;
     let cloud = Cloud::start().await;
-    let token = cloud.token("cam-01", "operator").await;
     let device = Device::enrol_and_run(&cloud, "cam-01", &[("web", web.url("http"))]).await;
+    let token = cloud.token("cam-01", "operator").await;
     let first = generation(&cloud).await;
     let copy = tempfile::tempdir().unwrap();
     let state = copy.path().join("state");

@@ -26,6 +26,30 @@ pub(super) async fn until_quiet(cloud: &Cloud) {
     }
 }
 
+/// Waits until these processes have next to nothing to do.
+pub(super) async fn until_idle(processes: [u32; 2]) {
+    eventually_within(Duration::from_secs(30), "next to nothing to do", || async move {
+        let before = ticks(processes);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let spent = ticks(processes) - before;
+        if spent <= 3 { Ok(()) } else { Err(format!("{spent} hundredths of a second of work")) }
+    })
+    .await;
+}
+
+/// How long these processes have worked, in hundredths of a second.
+fn ticks(processes: [u32; 2]) -> u64 {
+    let of = |process: u32| {
+        let text = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("a live process has it");
+        // The name may have spaces; it ends with the last parenthesis.
+        let fields: Vec<u64> =
+            text.rsplit(')').next().unwrap().split(' ').filter_map(|f| f.parse().ok()).collect();
+        // After the state, which is no number: user and system time are the eleventh and twelfth.
+        fields[10] + fields[11]
+    };
+    processes.map(of).iter().sum()
+}
+
 /// How many descriptors a process has open.
 pub(super) fn descriptors(process: u32) -> usize {
     std::fs::read_dir(format!("/proc/{process}/fd")).expect("a live process has it").count()
@@ -35,7 +59,11 @@ pub(super) fn descriptors(process: u32) -> usize {
 pub(super) async fn until_descriptors(process: u32, before: usize) {
     eventually_within(Duration::from_secs(20), "descriptors as before", || async move {
         let now = descriptors(process);
-        if now <= before + COME_AND_GO { Ok(()) } else { Err(format!("{before} before, {now} now")) }
+        if now <= before + COME_AND_GO {
+            Ok(())
+        } else {
+            Err(format!("process {process}: {before} before, {now} now"))
+        }
     })
     .await;
 }
