@@ -1,0 +1,90 @@
+//! The device's end: answers every stream as its first byte asks.
+
+use std::{future::poll_fn, net::SocketAddr, time::Duration};
+
+use rustls_pki_types::ServerName;
+use tcpmux_proto::{Hello, Settings};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
+use tokio_rustls::client::TlsStream;
+use tokio_util::compat::{FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
+
+use super::{Kind, cables::Cables, pair::Pipe};
+use crate::backend::spawn;
+
+/// What a stream asks for with its first byte.
+pub(super) const ECHO: u8 = b'E';
+pub(super) const DOWN: u8 = b'D';
+pub(super) const UP: u8 = b'U';
+/// How much is written and read at a time.
+pub(super) const PIECE: usize = 64 * 1024;
+
+/// Connects `count` times and answers until every connection has ended.
+pub(super) async fn serve(kind: Kind, count: usize, cloud: SocketAddr, cables: Cables) {
+    let mut connections = JoinSet::new();
+    for _ in 0..count {
+        let socket = TcpStream::connect(cloud).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        if kind == Kind::Tcp {
+            connections.spawn(answer(Box::new(socket)));
+            continue;
+        }
+        let name = ServerName::try_from("localhost").unwrap();
+        let tls = cables.connector.connect(name, socket).await.unwrap();
+        match kind {
+            Kind::Tcp | Kind::Tls => connections.spawn(answer(Box::new(tls))),
+            Kind::Yamux => connections.spawn(yamux(tls)),
+            Kind::Ours => connections.spawn(ours(tls)),
+        };
+    }
+    connections.join_all().await;
+}
+
+async fn yamux(tls: TlsStream<TcpStream>) {
+    let mut connection = yamux::Connection::new(tls.compat(), yamux::Config::default(), yamux::Mode::Client);
+    while let Some(Ok(stream)) = poll_fn(|cx| connection.poll_next_inbound(cx)).await {
+        spawn(answer(Box::new(stream.compat())));
+    }
+}
+
+async fn ours(tls: TlsStream<TcpStream>) {
+    let (driver, handshake) = tcpmux_proto::device(tls, Settings::default());
+    spawn(async { drop(driver.await) });
+    let hello = Hello {
+        agent_version: "1".into(),
+        boot_id: "bench".into(),
+        slot: 0,
+        features: Vec::new(),
+        claim_digest: None,
+        services: Vec::new(),
+    };
+    let mut greeted = handshake.greet(hello, Duration::from_secs(5)).await.unwrap();
+    while let Some(stream) = greeted.incoming.next().await {
+        spawn(async { answer(Box::new(stream.accept().await)).await });
+    }
+}
+
+async fn answer(mut pipe: Pipe) {
+    let mut buffer = [0; 1024];
+    let Ok(1..) = pipe.read(&mut buffer[..1]).await else { return };
+    match buffer[0] {
+        DOWN => {
+            let piece = vec![0x5a; PIECE];
+            while pipe.write_all(&piece).await.is_ok() {}
+        }
+        UP => {
+            let mut piece = vec![0; PIECE];
+            while let Ok(1..) = pipe.read(&mut piece).await {}
+        }
+        _ => {
+            while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
+                if pipe.write_all(&buffer[..count]).await.is_err() || pipe.flush().await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
