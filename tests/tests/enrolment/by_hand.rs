@@ -15,7 +15,7 @@ struct Shell {
 }
 
 impl Shell {
-    async fn new(cloud: &Cloud) -> Self {
+    fn new(cloud: &Cloud) -> Self {
         let directory = TempDir::new().unwrap();
         let settings = format!(
             "set -eu; CA={} EST={} CRL={} DEVICES={} SERVICES={}\n",
@@ -64,7 +64,7 @@ fn enrolment(device: &str, passcode: &str) -> String {
 #[tokio::test]
 async fn a_shell_with_curl_and_openssl_enrols_and_the_certificate_is_what_the_contract_says() {
     let cloud = Cloud::start().await;
-    let shell = Shell::new(&cloud).await;
+    let shell = Shell::new(&cloud);
     shell.run(&enrolment("cam-01", &cloud.passcode("cam-01").await)).await;
 
     let verify = "openssl verify -x509_strict -CAfile $CA -untrusted $DEVICES";
@@ -126,7 +126,7 @@ async fn a_shell_with_curl_and_openssl_enrols_and_the_certificate_is_what_the_co
 #[tokio::test]
 async fn the_answer_is_the_leaf_alone_in_one_line_or_pem_for_who_asks() {
     let cloud = Cloud::start().await;
-    let shell = Shell::new(&cloud).await;
+    let shell = Shell::new(&cloud);
     let passcode = cloud.passcode("cam-01").await;
     shell.run(&enrolment("cam-01", &passcode)).await;
     let answer = shell.read("answer.b64");
@@ -167,7 +167,7 @@ async fn the_answer_is_the_leaf_alone_in_one_line_or_pem_for_who_asks() {
 #[tokio::test]
 async fn a_shell_fetches_the_authorities_and_what_to_ask_for() {
     let cloud = Cloud::start().await;
-    let shell = Shell::new(&cloud).await;
+    let shell = Shell::new(&cloud);
     let subjects = shell
         .run("curl -sS --cacert $CA $EST/cacerts | base64 -d | openssl pkcs7 -inform DER -print_certs -noout")
         .await;
@@ -193,7 +193,7 @@ async fn a_shell_fetches_the_authorities_and_what_to_ask_for() {
 #[tokio::test]
 async fn a_shell_renews_with_its_certificate_and_an_end_is_published_with_its_reason() {
     let cloud = Cloud::start().await;
-    let shell = Shell::new(&cloud).await;
+    let shell = Shell::new(&cloud);
     shell.run(&enrolment("cam-01", &cloud.passcode("cam-01").await)).await;
     let renew = "curl -sS --fail-with-body --cacert $CA -H 'Content-Type: application/pkcs10' \
                  -H 'Accept: application/x-pem-file' --data-binary @next.b64 $EST/simplereenroll";

@@ -119,6 +119,7 @@ async fn killed_at_any_moment_every_device_ends_with_exactly_one_certificate() {
         let (door, done, tries) = (cloud.device(), Arc::clone(&done), Arc::clone(&tries));
         devices.spawn(async move {
             let device = Applicant::new();
+            sleep(up_to(Duration::from_secs(1))).await;
             loop {
                 tries.fetch_add(1, Ordering::Relaxed);
                 let answer = device.enrolment(&door, "", &passcode).try_send().await;

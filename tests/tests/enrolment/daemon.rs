@@ -4,7 +4,7 @@ use std::{os::unix::fs::PermissionsExt, path::Path, process::Stdio, time::Durati
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use tempfile::TempDir;
-use tests::{Cloud, Device, EnrolledDevice, Finished, client_program, eventually, run};
+use tests::{Cloud, EnrolledDevice, Finished, client_program, eventually, run};
 use tokio::{io::AsyncWriteExt, process::Command};
 
 use super::{
@@ -62,14 +62,13 @@ async fn each_refusal_has_its_own_words_and_exit_code() {
     let (address, ca) = (cloud.device_address(), cloud.fingerprint());
     let wrong = model::Passcode::from_random([3; 20]).reveal();
     let bound = cloud.passcode("cam-02").await;
-    let closed = tests::Service::start(|_| async {}).await.address();
     for (line, code, words) in [
         (format!("tcpmux://{address}/?ca={ca}&otp={wrong}&device=cam-01"), 5, "passcode was refused"),
         (format!("tcpmux://{address}/?ca={ca}&otp={bound}&device=cam-01"), 1, "not for cam-01"),
         (format!("tcpmux://{address}/?ca={ca}&otp={}&device=cam-01", &wrong[1..]), 2, "passcode"),
-        (format!("tcpmux://{address}/?otp={wrong}"), 2, "ca"),
-        ("https://example.com".to_owned(), 2, "tcpmux://"),
-        (String::new(), 2, "enrolment string"),
+        (format!("tcpmux://{address}/?otp={wrong}"), 2, "has no `ca=`"),
+        ("https://example.com".to_owned(), 2, "begins with tcpmux://"),
+        (String::new(), 2, "copy it whole"),
     ] {
         let said = EnrolledDevice::try_enrol(&line, &state).await;
         assert_eq!(said.code, code, "{line}: {}", said.stderr);
@@ -78,7 +77,6 @@ async fn each_refusal_has_its_own_words_and_exit_code() {
             assert!(!said.stderr.contains(secret.as_str()), "{}", said.stderr);
         }
     }
-    assert_ne!(closed.port(), 0);
     // An argument can be read by everybody on the machine; it is not even accepted.
     let line = format!("tcpmux://{address}/?ca={ca}&otp={bound}&device=cam-02");
     let state = state.display().to_string();
@@ -190,7 +188,11 @@ async fn the_passcode_stands_in_no_command_line_and_no_environment() {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    assert_eq!(shown_by_whom(), [control.id().unwrap()]);
+    eventually("control: an argument is seen", || async {
+        let found = shown_by_whom();
+        if found == [control.id().unwrap()] { Ok(()) } else { Err(found) }
+    })
+    .await;
     control.kill().await.unwrap();
     child.kill().await.unwrap();
 }

@@ -11,7 +11,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::applicant::{Applicant, enrolled, refusal, revoke};
+use super::{
+    applicant::{Applicant, enrolled, refusal, revoke},
+    kept::Kept,
+};
 
 /// Row 40.
 #[tokio::test]
@@ -72,7 +75,7 @@ async fn no_handshake_is_shortened_and_a_revoked_certificate_renews_nothing_on_a
          Content-Type: application/pkcs10\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    let mut kept = TcpKept::open(&door.showing(&device.identity(&certificate))).await;
+    let mut kept = Kept::open(&door.showing(&device.identity(&certificate))).await;
     let post_and_stay = post.replace("Connection: close\r\n", "");
     assert_eq!(kept.exchange(&post_and_stay).await, "200", "a fresh certificate's own key gets it again");
 
@@ -235,40 +238,6 @@ async fn s_client(cloud: &Cloud, door: &Door, words: &[&str], input: &str) -> Fi
     let mut all = vec!["s_client", "-connect", &address, "-servername", "localhost", "-CAfile", &root];
     all.extend(words);
     run("openssl", all, input.as_bytes()).await
-}
-
-/// A connection that is used again.
-struct TcpKept(tokio_rustls::client::TlsStream<TcpStream>);
-
-impl TcpKept {
-    async fn open(door: &Door) -> Self {
-        Self(door.connect().await)
-    }
-
-    /// Sends a request and reads its answer; the status.
-    async fn exchange(&mut self, request: &str) -> String {
-        self.0.write_all(request.as_bytes()).await.unwrap();
-        self.0.flush().await.unwrap();
-        let mut said = vec![];
-        loop {
-            let read = timeout(Duration::from_secs(10), self.0.read_buf(&mut said)).await.unwrap().unwrap();
-            let text = String::from_utf8_lossy(&said).into_owned();
-            assert!(read > 0, "ended before its answer: {text}");
-            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-            let length = head
-                .lines()
-                .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
-            if length.is_some_and(|length: usize| body.len() >= length) {
-                return head[9..12].to_owned();
-            }
-        }
-    }
-
-    async fn until_closed(mut self) {
-        let mut rest = vec![];
-        let ended = timeout(Duration::from_secs(5), self.0.read_to_end(&mut rest)).await;
-        assert!(ended.is_ok() && rest.is_empty(), "the connection lives on");
-    }
 }
 
 /// Makes certificates with openssl, as a thief or a rival would.

@@ -14,7 +14,7 @@ use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tests::{TlsClient, run};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
@@ -101,59 +101,60 @@ impl Interceptor {
     }
 }
 
-async fn attend(mut victim: TlsStream<TcpStream>, habit: Habit, own: &str, heard: &Mutex<Vec<u8>>) {
+async fn attend(victim: TlsStream<TcpStream>, habit: Habit, own: &str, heard: &Mutex<Vec<u8>>) {
+    let (mut from_victim, mut to_victim) = split(victim);
     let mut said = vec![0; 16 * 1024];
-    let mut cloud = match habit {
-        Habit::Relays(address) => {
-            let tls = TlsClient::trusting_anybody().with_alpn(&[b"http/1.1"]);
-            Some(tls.connect(address).await.unwrap())
+    let mut hear = async move || match from_victim.read(&mut said).await {
+        Ok(count @ 1..) => {
+            heard.lock().unwrap().extend(&said[..count]);
+            Some(said[..count].to_vec())
         }
-        Habit::Answers | Habit::KeepsSilent => None,
+        _ => None,
     };
-    loop {
-        let mut answered = vec![0; 16 * 1024];
-        let from_cloud = async {
-            match &mut cloud {
-                Some(cloud) => cloud.read(&mut answered).await.unwrap_or(0),
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            read = victim.read(&mut said) => {
-                let Ok(count @ 1..) = read else { return };
-                heard.lock().unwrap().extend(&said[..count]);
-                let text = String::from_utf8_lossy(&said[..count]).into_owned();
-                match (&habit, &mut cloud) {
-                    (Habit::Relays(_), Some(cloud)) => {
-                        if cloud.write_all(&said[..count]).await.is_err() || cloud.flush().await.is_err() {
-                            return;
-                        }
-                    }
-                    (Habit::Answers, _) => {
-                        let answer = if text.contains("/cacerts ") {
-                            ("200 OK", "application/pkcs7-mime; smime-type=certs-only", own)
-                        } else {
-                            ("401 Unauthorized", "text/plain", "passcode-invalid: thank you\n")
-                        };
-                        let (status, kind, body) = answer;
-                        let answer = format!(
-                            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
-                            body.len()
-                        );
-                        if victim.write_all(answer.as_bytes()).await.is_err() || victim.flush().await.is_err() {
-                            return;
-                        }
-                    }
-                    _ => {}
-                }
-            }
-            count = from_cloud => {
-                if count == 0 || victim.write_all(&answered[..count]).await.is_err() || victim.flush().await.is_err() {
+    match habit {
+        Habit::KeepsSilent => while hear().await.is_some() {},
+        Habit::Answers => {
+            while let Some(said) = hear().await {
+                let (status, body) = if String::from_utf8_lossy(&said).contains("/cacerts ") {
+                    ("200 OK", own)
+                } else {
+                    ("401 Unauthorized", "passcode-invalid: thank you\n")
+                };
+                let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", body.len());
+                if say(&mut to_victim, (head + body).as_bytes()).await.is_none() {
                     return;
                 }
             }
         }
+        Habit::Relays(address) => {
+            let tls = TlsClient::trusting_anybody().with_alpn(&[b"http/1.1"]);
+            let (mut from_cloud, mut to_cloud) = split(tls.connect(address).await.unwrap());
+            let onward = async {
+                while let Some(said) = hear().await {
+                    if say(&mut to_cloud, &said).await.is_none() {
+                        return;
+                    }
+                }
+            };
+            let back = async {
+                let mut answered = vec![0; 16 * 1024];
+                while let Ok(count @ 1..) = from_cloud.read(&mut answered).await {
+                    if say(&mut to_victim, &answered[..count]).await.is_none() {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                () = onward => {}
+                () = back => {}
+            }
+        }
     }
+}
+
+async fn say(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Option<()> {
+    stream.write_all(bytes).await.ok()?;
+    stream.flush().await.ok()
 }
 
 /// A certificate as the answer of `cacerts`.

@@ -1,30 +1,33 @@
 //! pkilint, a linter that we did not write, reads everything that is signed here.
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use futures_util::future::join_all;
 use serde_json::Value;
 use tempfile::TempDir;
-use tests::{Cloud, Identity, run, run_ok, workspace};
+use tests::{Cloud, Identity, run_ok, workspace};
 
 use super::applicant::{enrolled, revoke};
 
-/// The codes of what a linter finds, with how bad it is.
-async fn findings(tool: &str, words: &[&str], file: &Path) -> Vec<String> {
-    let program = workspace().join("target/pkilint/bin").join(tool);
-    assert!(program.exists(), "{} is missing; ./scripts/test installs it", program.display());
-    let file = file.display().to_string();
-    let mut all = vec!["lint", "-f", "JSON"];
-    all.extend(words);
-    all.push(&file);
-    let finished = run(program, all, b"").await;
-    let report: Value = serde_json::from_str(&finished.stdout)
-        .unwrap_or_else(|error| panic!("{tool} {file}: {error}: {} {}", finished.stdout, finished.stderr));
-    let places = report["results"].as_array().unwrap_or_else(|| panic!("{report}"));
-    let found = places.iter().flat_map(|place| place["finding_descriptions"].as_array().unwrap().clone());
-    found
-        .map(|one| format!("{} {}", one["severity"].as_str().unwrap(), one["code"].as_str().unwrap()))
-        .collect()
+/// What a linter of pkilint finds in each of these files: how bad it is, and its code. One process reads them all.
+async fn findings(linter: &str, words: &[&str], files: &[PathBuf]) -> Vec<Vec<String>> {
+    let python = workspace().join("target/pkilint/bin/python");
+    assert!(python.exists(), "{} is missing; ./scripts/test installs it", python.display());
+    let program = format!(
+        "import sys
+from pkilint.bin import {linter}
+for file in sys.argv[1:]:
+    {linter}.main(['lint', '-f', 'JSON', *{words:?}, file])"
+    );
+    let files = files.iter().map(|file| file.display().to_string());
+    let said = run_ok(python, ["-c".to_owned(), program].into_iter().chain(files), b"").await;
+    let read = |line: &str| {
+        let report: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let places = report["results"].as_array().unwrap_or_else(|| panic!("{report}"));
+        let all = places.iter().flat_map(|place| place["finding_descriptions"].as_array().unwrap());
+        let text = |one: &Value, name: &str| one[name].as_str().unwrap().to_owned();
+        all.map(|one| format!("{} {}", text(one, "severity"), text(one, "code"))).collect()
+    };
+    said.lines().map(read).collect()
 }
 
 #[tokio::test]
@@ -56,24 +59,12 @@ async fn pkilint_finds_nothing_in_certificates_and_revocation_lists() {
         file("renewed.pem"),
     ];
     let lists = ["devices-empty.crl", "services-empty.crl", "devices.crl"].map(file);
-    let all =
-        certificates.iter().map(|path| async move { (path, findings("lint_pkix_cert", &[], path).await) });
-    for (path, found) in join_all(all).await {
-        // How the key's identifier was computed is told of every certificate that has one, and RFC 5280
-        // wants one in all: a remark, not a fault.
-        let found = findings("lint_pkix_cert", &[], path).await;
-        assert_eq!(
-            found,
-            ["INFO pkix.subject_key_identifier_rfc7093_method_1_identified"],
-            "{}",
-            path.display()
-        );
-    }
-    let words = &["-t", "CRL", "-p", "PKIX"][..];
-    let all = lists.iter().map(|path| async move { (path, findings("lint_crl", words, path).await) });
-    for (path, found) in join_all(all).await {
-        assert!(found.is_empty(), "{}: {found:?}", path.display());
-    }
+    // How the key's identifier was computed is told of every certificate that has one, and RFC 5280 wants one in
+    // all: a remark, not a fault.
+    let remark = vec!["INFO pkix.subject_key_identifier_rfc7093_method_1_identified".to_owned()];
+    assert_eq!(findings("lint_pkix_cert", &[], &certificates).await, vec![remark; certificates.len()]);
+    let found = findings("lint_crl", &["-t", "CRL", "-p", "PKIX"], &lists).await;
+    assert_eq!(found, vec![Vec::<String>::new(); lists.len()]);
     // Control: it does find what is wrong.
     let bad = file("bad.pem").display().to_string();
     let key = file("bad.key").display().to_string();
@@ -83,6 +74,6 @@ async fn pkilint_finds_nothing_in_certificates_and_revocation_lists() {
         [&words[..], &["-addext", "basicConstraints=CA:TRUE", "-days", "9", "-keyout", &key, "-out", &bad]]
             .concat();
     run_ok("openssl", words, b"").await;
-    let found = findings("lint_pkix_cert", &[], Path::new(&bad)).await;
-    assert!(found.iter().any(|one| one.starts_with("ERROR")), "{found:?}");
+    let found = findings("lint_pkix_cert", &[], &[bad.into()]).await;
+    assert!(found[0].iter().any(|one| one.starts_with("ERROR")), "{found:?}");
 }

@@ -1,7 +1,5 @@
 //! strongSwan's `pki`, a client that we did not write: `--estca` and `--est` as Debian ships them.
 
-use std::process::Stdio;
-
 use tempfile::TempDir;
 use tests::{Cloud, Finished, run};
 

@@ -7,8 +7,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use serde_json::{Value, json};
-use tests::{Cloud, Finished, run};
+use serde_json::Value;
+use tests::{Cloud, run};
 
 use super::applicant::{Applicant, certificates_of, enrolled, fingerprint, refusal, registry};
 
@@ -64,9 +64,9 @@ async fn on_a_full_disk_enrolment_asks_to_come_back_and_nothing_is_lost() {
         waiting.push((Applicant::new(), cloud.passcode(&id).await, id));
     }
     // From nothing left to just enough: somewhere between, the disk is full between two steps.
-    let (mut full, mut enough) = (0, 0);
+    let (mut full, mut enough, mut half_way) = (0, 0, 0);
     let mut got = vec![None; waiting.len()];
-    for (number, (owner, passcode, _)) in waiting.iter().enumerate() {
+    for (number, (owner, passcode, id)) in waiting.iter().enumerate() {
         disk.leave(number as u64 * 16 * 1024);
         let answer = owner.enrolment(&cloud.device(), "", passcode).send().await;
         if answer.status == 200 {
@@ -76,9 +76,12 @@ async fn on_a_full_disk_enrolment_asks_to_come_back_and_nothing_is_lost() {
             full += 1;
             assert!(answer.header("retry-after").parse::<u64>().unwrap() >= 1);
             assert_eq!(refusal(answer).await, "503 unavailable", "with {} KiB", number * 16);
+            half_way +=
+                certificates_of(&cloud, id).await.iter().filter(|row| row["status"] == "pending").count();
         }
     }
-    assert!(full > 0 && enough > 0, "{full} on a full disk, {enough} with enough room");
+    let all = [full, half_way, enough];
+    assert!(all.iter().all(|count| *count > 0), "refused, of them intended, issued: {all:?}");
     disk.leave(0);
     let refused = Applicant::new().enrolment(&cloud.device(), "", "wrong").send().await;
     assert!([401, 503].contains(&refused.status.as_u16()), "{}", refused.status);
@@ -105,7 +108,7 @@ async fn on_a_full_disk_enrolment_asks_to_come_back_and_nothing_is_lost() {
     let verified = cloud.administer(http::Method::GET, "/admin/api/audit?limit=10", Value::Null).await;
     assert!(verified["items"].is_array());
     cloud.kill();
-    disk.unmount().await;
+    disk.unmount();
 }
 
 /// A database that another process holds until this is dropped.
@@ -152,9 +155,9 @@ impl SmallDisk {
         let (text, away) = (place.display().to_string(), place.with_extension("away"));
         std::fs::rename(place, &away).unwrap();
         std::fs::create_dir(place).unwrap();
-        as_root(&["mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "tmpfs", &text]).await;
+        as_root(&["mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "tmpfs", &text]);
         let owner = run("sh", ["-c", "echo $(id -u):$(id -g)"], b"").await.stdout;
-        as_root(&["chown", owner.trim(), &text]).await;
+        as_root(&["chown", owner.trim(), &text]);
         let disk = Self { place: place.to_owned() };
         let all = format!("{}/.", away.display());
         assert_eq!(run("cp", ["-a", &all, &text], b"").await.code, 0);
@@ -175,8 +178,8 @@ impl SmallDisk {
         let _ = std::fs::remove_file(self.place.join("ballast"));
     }
 
-    async fn unmount(self) {
-        as_root(&["umount", &self.place.display().to_string()]).await;
+    fn unmount(self) {
+        as_root(&["umount", &self.place.display().to_string()]);
     }
 }
 
@@ -189,7 +192,7 @@ impl Drop for SmallDisk {
     }
 }
 
-async fn as_root(words: &[&str]) {
+fn as_root(words: &[&str]) {
     let mut command = root_command(words);
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
