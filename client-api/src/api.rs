@@ -10,7 +10,9 @@ use runtime::{
 };
 use store::Store;
 
-use crate::{DeviceRemoval, admin_devices, admin_grants, audit, call::handler, me, tenants, user_devices};
+use crate::{
+    DeviceRemoval, admin_devices, admin_grants, audit, call::handler, me, sightings, tenants, user_devices,
+};
 
 /// The room.
 #[derive(Clone)]
@@ -26,7 +28,8 @@ pub(crate) struct Inner {
 }
 
 impl ClientApi {
-    /// A room on this store and registry. `removal` ends certificates and tunnels of a device that is removed.
+    /// A room on this store and registry, which from now on notes when devices were connected. `removal` ends
+    /// certificates and tunnels of a device that is removed.
     pub fn new(
         store: Store,
         registry: Registry,
@@ -34,6 +37,7 @@ impl ClientApi {
         removal: Arc<dyn DeviceRemoval>,
         tasks: Tasks,
     ) -> Self {
+        tasks.spawn(sightings::note(store.clone(), registry.clone(), registry.subscribe()));
         Self(Arc::new(Inner { store, registry, clock, removal, tasks }))
     }
 

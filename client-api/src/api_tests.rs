@@ -318,6 +318,37 @@ async fn an_operator_sees_session_certificate_owner_and_grants_of_a_device() {
 }
 
 #[tokio::test]
+async fn a_device_that_went_away_shows_when_it_was_last_there_and_what_it_served() {
+    let room = Room::new().await;
+    let camera = room.device("default", "cam-01").await;
+    let (session, generation) = (SessionId::from_random([1; 16]), Generation(1));
+    room.connect(&camera, &["web", "shell"]).await;
+    let node = room.registry.node().clone();
+    let (device, at) = (camera.clone(), NOW);
+    room.registry.publish(Event::DeviceConnected { device, session: session.clone(), generation, node, at });
+    let shown_at = async |at: Timestamp| {
+        let row = async || room.store.device(&camera.tenant, &camera.device).await.unwrap().unwrap();
+        let noted = async {
+            while row().await.verified_at != Some(at) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), noted).await.expect("a row within 20 s");
+        room.as_admin("GET", "/admin/api/devices/cam-01", "").await.1
+    };
+    shown_at(NOW).await;
+
+    let (device, at) = (camera.clone(), NOW.plus(Duration::from_secs(60)));
+    let stands = room.registry.lookup(&camera).await.unwrap().generation;
+    room.registry.disconnect(&camera, stands).await;
+    let cause = model::DisconnectCause::Lost;
+    room.registry.publish(Event::DeviceDisconnected { device, session, generation, cause, at });
+    let shown = shown_at(at).await;
+    assert_eq!((&shown["online"], &shown["services"]), (&json!(false), &json!(["web", "shell"])));
+    assert_eq!(shown["verified_at"], json!(at.rfc3339()));
+}
+
+#[tokio::test]
 async fn a_changed_grant_is_a_row_then_known_then_told() {
     let room = Room::new().await;
     let alice = room.user("default", "alice").await;
@@ -390,13 +421,14 @@ async fn a_caller_who_goes_away_leaves_no_half_of_a_change() {
         let call = room.as_admin("PUT", &path, r#"{"level":"viewer"}"#);
         let mut call = std::pin::pin!(call);
         // Polled until the change is on its way, then dropped.
-        while room.api.0.tasks.is_empty() {
+        let (tasks, before) = (&room.api.0.tasks, room.api.0.tasks.len());
+        while tasks.len() == before {
             let step = std::future::poll_fn(|context| {
                 let _ = call.as_mut().poll(context);
                 std::task::Poll::Ready(())
             });
             step.await;
-            if room.api.0.tasks.is_empty() {
+            if tasks.len() == before {
                 tokio::task::yield_now().await;
             }
         }

@@ -4,7 +4,7 @@
 //! `AdminActor` names the tenant. No cookie, token or certificate reaches this room. A change is a row first,
 //! then it is put into the registry and told; what a caller may not see answers like what is not there.
 //!
-//! Read [`ClientApi`] first: its two route tables are the whole room.
+//! Read [`ClientApi`] first: its two route tables are the whole room. Beside them it notes when devices were connected.
 
 mod admin_devices;
 mod admin_grants;
@@ -15,6 +15,7 @@ mod call;
 mod device;
 mod me;
 mod removal;
+mod sightings;
 mod tenants;
 mod user_devices;
 

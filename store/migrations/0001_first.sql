@@ -168,5 +168,6 @@ BEGIN
     SELECT RAISE (ABORT, 'audit rows stay');
 END;
 
-INSERT INTO tenants (name, created_at) VALUES ('default', 0);
+-- It is made with the file, before anybody can be asked for the time.
+INSERT INTO tenants (name, created_at) VALUES ('default', CAST(unixepoch('subsec') * 1000 AS INTEGER));
 PRAGMA user_version = 1;

@@ -20,6 +20,17 @@ pub struct DeviceRow {
     pub services: Vec<ServiceName>,
 }
 
+/// A moment at which a device was connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// Which device.
+    pub device: DeviceRef,
+    /// What it serves; `None` leaves what it said before.
+    pub services: Option<Vec<ServiceName>>,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// What went with a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RemovedDevice {
@@ -97,27 +108,25 @@ impl Store {
         .await
     }
 
-    /// Notes that a device was connected at a moment, and what it serves. Not an act; no audit row.
-    pub async fn note_device_seen(
-        &self,
-        device: &DeviceRef,
-        services: &[ServiceName],
-        at: Timestamp,
-    ) -> Result<(), StoreError> {
-        let device = device.clone();
-        let services = services.iter().map(ServiceName::as_str).collect::<Vec<_>>().join(" ");
+    /// Notes when devices were connected, in this order. Not acts; no audit rows. Unknown devices are passed over.
+    pub async fn note_devices_seen(&self, seen: Vec<Sighting>) -> Result<(), StoreError> {
         self.write(move |c| {
             Box::pin(async move {
-                sqlx::query(
-                    "UPDATE devices SET verified_at = max(coalesce(verified_at, 0), ?), services = ?
-                     WHERE tenant = ? AND id = ?",
-                )
-                .bind(at.0)
-                .bind(services)
-                .bind(device.tenant.as_str())
-                .bind(device.device.as_str())
-                .execute(c)
-                .await?;
+                for Sighting { device, services, at } in seen {
+                    let names = |all: Vec<ServiceName>| {
+                        all.iter().map(ServiceName::as_str).collect::<Vec<_>>().join(" ")
+                    };
+                    sqlx::query(
+                        "UPDATE devices SET verified_at = max(coalesce(verified_at, 0), ?),
+                         services = coalesce(?, services) WHERE tenant = ? AND id = ?",
+                    )
+                    .bind(at.0)
+                    .bind(services.map(names))
+                    .bind(device.tenant.as_str())
+                    .bind(device.device.as_str())
+                    .execute(&mut *c)
+                    .await?;
+                }
                 Ok(())
             })
         })

@@ -28,7 +28,7 @@ mod writer;
 pub use audit::{AuditEntry, AuditRow, Verdict};
 pub use certificates::{CertificateRow, IssuanceRow, IssuerName, Subject};
 pub use crls::CrlRow;
-pub use devices::{DeviceRow, RemovedDevice};
+pub use devices::{DeviceRow, RemovedDevice, Sighting};
 pub use error::{OpenError, StoreError};
 pub use grants::GrantChangeRow;
 pub use issuing::Intent;

@@ -124,6 +124,8 @@ mod tests {
         let store = Store::in_memory().await.unwrap();
         let default = TenantName::default();
         assert!(store.tenant_exists(&default).await.unwrap());
+        let made = store.tenants().await.unwrap()[0].created_at;
+        assert!(made > Timestamp::from_secs(1_700_000_000), "as old as its database: {made:?}");
         let kept = store.remove_tenant(&default, &Actor::System, AT).await;
         assert!(matches!(kept, Err(StoreError::Conflict { .. })));
     }
