@@ -296,6 +296,64 @@ async fn no_spelling_of_a_service_escapes_to_another_target() {
 }
 
 #[tokio::test]
+async fn browsers_of_named_origins_may_call_and_no_others() {
+    let web = web().await;
+    let cloud = Cloud::plan().config("[cors]\norigins = [\"https://app.example.com\"]").start().await;
+    let stage = Stage::on(cloud, &[("web", web.url("http"))]).await;
+    for (origin, is_allowed) in [("https://app.example.com", true), ("https://evil.example.com", false)] {
+        for path in ["/d/cam-01/web/method", "/v1/me"] {
+            let preflight = stage.cloud.user().call(http::Method::OPTIONS, path).header("origin", origin);
+            let preflight = preflight.header("access-control-request-method", "POST");
+            let preflight = preflight.header("access-control-request-headers", "authorization").send().await;
+            let allowed = preflight.header("access-control-allow-origin").to_owned();
+            assert_eq!(allowed == origin, is_allowed, "{path}: {:?}", preflight.headers);
+            assert_ne!(allowed, "*");
+            if is_allowed {
+                assert!(preflight.status.is_success(), "before any token is asked for: {}", preflight.status);
+            }
+        }
+        let answer = stage.get("/web/method").header("origin", origin).send().await;
+        assert_eq!(
+            answer.header("access-control-allow-origin") == origin,
+            is_allowed,
+            "{:?}",
+            answer.headers
+        );
+    }
+}
+
+#[tokio::test]
+async fn whatever_a_caller_writes_is_one_line_of_the_log() {
+    let web = web().await;
+    let stage = Stage::set(&[("web", web.url("http"))]).await;
+    let user = stage.cloud.user();
+    let nasty = [
+        format!("/d/cam-01/web/{}", "%0d%0a%1b[31m"),
+        format!("/d/cam-01/web/{}", "x".repeat(60_000)),
+        "/d/cam-01\u{1b}[2J/web/".to_owned(),
+        "/d/\u{202e}cam/web/".to_owned(),
+    ];
+    for path in &nasty {
+        let lines = format!("User-Agent: a\tc{}\r\nConnection: close\r\n", "y".repeat(2000));
+        user.exchange(stage.head(&format!("GET {path}"), &lines)).await;
+    }
+    user.exchange(stage.head("GET /d/cam-01/web/", "User-Agent: a\u{1b}[31mb\r\nConnection: close\r\n"))
+        .await;
+    user.exchange(b"GET /d/\xff\xfe/web/ HTTP/1.1\r\nHost: localhost\r\nUser-Agent: \xff\xfe\r\nConnection: close\r\n\r\n").await;
+    stage.get("/web/method").send().await.expect(200).await;
+    let log = stage.cloud.log();
+    assert!(!log.contains('\u{1b}') && !log.contains('\u{202e}'), "no control character comes through");
+    let mut requests = 0;
+    for line in log.lines().filter(|line| line.starts_with('{')) {
+        let value: serde_json::Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(line.len() < 8192, "{} bytes in a line", line.len());
+        requests += usize::from(value["message"] == "request");
+    }
+    assert!(requests >= 3, "the requests are in the log: {requests}");
+}
+
+#[tokio::test]
 async fn a_service_beyond_loopback_is_refused_unless_the_device_allows_it() {
     let cloud = Cloud::start().await;
     let enrolled = EnrolledDevice::enrol(&cloud, "cam-01").await;

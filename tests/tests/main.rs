@@ -1,5 +1,8 @@
 //! The stories: what the whole system does, told by real processes. And the keepers: what the source,
 //! the routes and the documents must stay true to.
+//!
+//! The programs under test are the ones that lie in `target/debug`: after a change build them first, with
+//! `cargo build --workspace --bins`. `./scripts/test` does so.
 
 #![allow(clippy::unwrap_used, reason = "a story that fails is a failing test")]
 

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::Command, time::Duration};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::{Cloud, Process, Provider, client_program, eventually, now, run_ok, web};
+use tests::{Cloud, Process, Provider, Service, client_program, eventually, now, run_ok, web};
 
 #[tokio::test]
 async fn tunnel_and_proxy_run_on_the_operators_ca_and_the_operators_issuer() {
@@ -64,6 +64,45 @@ async fn tunnel_and_proxy_run_on_the_operators_ca_and_the_operators_issuer() {
     }
     cloud.admin().get("/readyz").send().await.expect(200).await;
     assert!(!cloud.data().join("tcpmux.db").exists() && !cloud.data().join("ca").exists(), "no store, no CA");
+}
+
+#[tokio::test]
+async fn a_stream_lives_as_long_as_its_token_says_and_not_longer() {
+    let pki = Pki::make().await;
+    let issuer = Provider::start().await;
+    let endless = Service::start(|mut conversation| async move {
+        if conversation.request().await.is_some() {
+            conversation.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n").await;
+            conversation.until_gone().await;
+        }
+    })
+    .await;
+    let cloud = Cloud::plan().config(&pki.config(&issuer)).trusted(&pki.file("ca.crt")).start().await;
+    let _device = pki.device("cam-01", &cloud, &endless.url("http")).await;
+    let token = |exp: u64, until: u64| {
+        let body = json!({
+            "iss": issuer.issuer(), "aud": "tcpmux:proxy", "sub": "alice", "tenant": "default", "until": now() + until,
+            "iat": now(), "exp": now() + exp, "jti": "1", "devices": {"cam-01": {"level": "viewer"}},
+        });
+        issuer.signer().sign("at+jwt", &body)
+    };
+    let open = async |token: String| {
+        eventually("the stream is open", || async {
+            let answer = cloud.user().get("/d/cam-01/web/").bearer(&token).send().await;
+            if answer.status == 200 { Ok(answer) } else { Err(answer.problem().await) }
+        })
+        .await
+    };
+    let mut long = open(token(4, 600)).await;
+    let mut short = open(token(300, 4)).await;
+    for answer in [&mut long, &mut short] {
+        answer.next().await.unwrap().unwrap();
+    }
+    let cut = tokio::time::timeout(Duration::from_secs(15), short.next()).await.expect("`until` ends it");
+    assert!(cut.is_some_and(|piece| piece.is_err()), "cut, not ended as if complete");
+    // By now the other one's token has expired; what it opened lives on.
+    let lives = tokio::time::timeout(Duration::from_secs(1), long.next()).await;
+    assert!(lives.is_err(), "nothing ends it: {lives:?}");
 }
 
 #[tokio::test]
