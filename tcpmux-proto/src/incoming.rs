@@ -6,7 +6,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::{OpenError, StreamHeader, TunnelStream, driver::Shared};
+use crate::{
+    OpenError, StreamHeader, TunnelStream,
+    driver::{Arrived, Shared},
+};
 
 /// The queue of streams whose header has arrived. Dropping it resets those and all later ones.
 #[derive(Debug)]
@@ -29,8 +32,9 @@ impl Incoming {
             })
         })
         .await?;
-        let header = arrived.header.clone();
-        Some(IncomingStream { header, stream: TunnelStream::arrived(Arc::clone(&self.shared), arrived) })
+        let Arrived { id, header, rest } = arrived;
+        let stream = TunnelStream::arrived(Arc::clone(&self.shared), id, header.kind, rest);
+        Some(IncomingStream { header, stream })
     }
 }
 

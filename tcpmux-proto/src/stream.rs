@@ -16,12 +16,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use crate::{
-    LocalHost, OpenError, StreamKind,
-    dial::STATUS_ACCEPTED,
-    driver::{Arrived, Shared},
-    pipe::Pipe,
-};
+use crate::{LocalHost, OpenError, StreamKind, dial::STATUS_ACCEPTED, driver::Shared, pipe::Pipe};
 
 /// A byte pipe between the cloud and a service of a device.
 ///
@@ -80,12 +75,13 @@ impl TunnelStream {
         }
     }
 
-    pub(crate) fn arrived(shared: Arc<Shared>, arrived: Arrived) -> Self {
+    /// `rest` is what came behind the header.
+    pub(crate) fn arrived(shared: Arc<Shared>, id: u32, kind: StreamKind, rest: Bytes) -> Self {
         Self {
-            pipe: Pipe::new(shared, arrived.id, arrived.rest),
+            pipe: Pipe::new(shared, id, rest),
             opening: Opening::Accepted,
             half_closes: true,
-            kind: arrived.header.kind,
+            kind,
             kept: None,
             host: None,
         }

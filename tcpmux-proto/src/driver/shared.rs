@@ -75,7 +75,7 @@ impl Shared {
         let mut wakes = Wakes::default();
         state.hand_out(&mut wakes, now, self.since_start(now));
         if state.session.has_output() || state.cause.is_some() || state.new_times {
-            wakes.all.extend(state.driver.take());
+            wakes.extend(state.driver.take());
         }
         let stale = std::mem::take(&mut state.stale);
         drop(state);
@@ -83,7 +83,7 @@ impl Shared {
         if wakes.news {
             self.news.notify_waiters();
         }
-        wakes.all.into_iter().for_each(Waker::wake);
+        wakes.first.into_iter().chain(wakes.second).chain(wakes.more).for_each(Waker::wake);
         result
     }
 
@@ -117,10 +117,26 @@ impl Shared {
 }
 
 /// Who has to be woken once the lock is free.
+///
+/// Nearly always it is the driver, a reader or both: they need no allocation.
 #[derive(Default)]
 struct Wakes {
-    all: Vec<Waker>,
+    first: Option<Waker>,
+    second: Option<Waker>,
+    more: Vec<Waker>,
     news: bool,
+}
+
+impl Extend<Waker> for Wakes {
+    fn extend<I: IntoIterator<Item = Waker>>(&mut self, wakers: I) {
+        for waker in wakers {
+            match (&mut self.first, &mut self.second) {
+                (first @ None, _) => *first = Some(waker),
+                (_, second @ None) => *second = Some(waker),
+                _ => self.more.push(waker),
+            }
+        }
+    }
 }
 
 impl State {
@@ -135,17 +151,17 @@ impl State {
                     wakes.news = true;
                 }
                 Event::Opened(id) => match &mut self.arrivals {
-                    Some(arrivals) => wakes.all.extend(arrivals.begin(id, &mut self.session, at, now)),
+                    Some(arrivals) => wakes.extend(arrivals.begin(id, &mut self.session, at, now)),
                     // A device opens the control stream and no other.
                     None => self.session.release(id, now),
                 },
                 Event::Readable(id) => match &mut self.arrivals {
                     Some(arrivals) if arrivals.awaits(id) => {
-                        wakes.all.extend(arrivals.go_on(id, &mut self.session, now));
+                        wakes.extend(arrivals.go_on(id, &mut self.session, now));
                     }
-                    _ => wakes.all.extend(self.readers.remove(&id)),
+                    _ => wakes.extend(self.readers.remove(&id)),
                 },
-                Event::Writable(id) | Event::Drained(id) => wakes.all.extend(self.writers.remove(&id)),
+                Event::Writable(id) | Event::Drained(id) => wakes.extend(self.writers.remove(&id)),
                 Event::Idle => wakes.news = true,
                 Event::PeerDraining => {}
             }
@@ -153,9 +169,9 @@ impl State {
         if self.cause.is_some() {
             // Everyone hears of the end, also those who wait for a stream that is not there.
             wakes.news = true;
-            wakes.all.extend(self.readers.drain().map(|(_, waker)| waker));
-            wakes.all.extend(self.writers.drain().map(|(_, waker)| waker));
-            wakes.all.extend(self.arrivals.as_mut().and_then(Arrivals::end));
+            wakes.extend(self.readers.drain().map(|(_, waker)| waker));
+            wakes.extend(self.writers.drain().map(|(_, waker)| waker));
+            wakes.extend(self.arrivals.as_mut().and_then(Arrivals::end));
         }
     }
 
