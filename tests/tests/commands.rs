@@ -2,8 +2,11 @@
 
 use std::{path::Path, time::Duration};
 
-use serde_json::Value;
-use tests::{Cloud, Device, EnrolledDevice, Service, client_program, cloud_program, run, workspace};
+use serde_json::{Value, json};
+use tests::{
+    Cloud, Device, EnrolledDevice, Provider, Service, client_program, cloud_program, eventually, run,
+    workspace,
+};
 
 use crate::stage::Stage;
 
@@ -83,6 +86,57 @@ async fn listings_give_json_that_scripts_can_read() {
     for member in ["fingerprint", "serial", "not_after", "status"] {
         assert!(shown["certificate"][member].is_string(), "{member} in {shown}");
     }
+}
+
+#[tokio::test]
+async fn listings_leave_nothing_out_that_is_known() {
+    let (service, provider) = (Service::echo().await, Provider::start().await);
+    let cloud = Cloud::with_provider(&provider).await;
+    let mut stage = Stage::on(cloud, &[("web", service.url("http")), ("shell", service.url("tcp"))]).await;
+    let cloud = &stage.cloud;
+    let user = cloud.user_id(&provider.token("alice")).await;
+    cloud.grant("cam-01", &user, json!({"level": "owner", "services": ["web"]})).await;
+    cloud.command("tenant new acme").await;
+    cloud.command("passcode new --tenant acme --device lamp-1").await;
+    let table = async |words: &str| {
+        let listed = cloud.command(words).await;
+        assert_eq!(listed.code, 0, "{words}: {}", listed.stderr);
+        listed.stdout
+    };
+    let complete = async |words: &str| {
+        let text = table(words).await;
+        let is_gap = |word: &str| word == "-";
+        assert!(!text.split_whitespace().any(is_gap), "a gap in what `{words}` says:\n{text}");
+        text
+    };
+    let devices = complete("device ls").await;
+    let row: Vec<&str> = devices.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!((row[0], row[1], row[3], row[4], row[5]), ("cam-01", "yes", "shell,web", &*user, "active"));
+    let one = table("device get cam-01").await;
+    assert!(one.lines().last().unwrap().starts_with(&format!("{user}  owner  web")), "{one}");
+    assert!(complete("passcode ls").await.contains("redeemed"));
+    let other = table("passcode ls --tenant acme").await;
+    assert!(other.contains("lamp-1  open"), "{other}");
+    assert_eq!(table("cert ls --tenant acme").await.lines().count(), 1, "headings alone");
+    let certificates = complete("cert ls").await;
+    let fingerprint = certificates.lines().nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    assert!(table("tenant ls").await.lines().all(|line| !line.contains("1970")));
+    let shown = table(&format!("cert get {fingerprint}")).await;
+    assert_eq!(shown.lines().filter(|line| line.ends_with('-')).count(), 1, "it renews none: {shown}");
+
+    // Gone, and revoked: what was known stays to be read.
+    let receipt = complete(&format!("cert revoke {fingerprint} --reason keyCompromise")).await;
+    assert!(receipt.contains("tunnels closed           1"), "{receipt}");
+    cloud.until_online("cam-01", false, Duration::from_secs(10)).await;
+    stage.device.kill();
+    let devices = eventually("the end is noted", || async {
+        let text = table("device ls").await;
+        if text.contains("shell,web") { Ok(text) } else { Err(text) }
+    })
+    .await;
+    assert!(devices.contains("cam-01  no ") && devices.contains("revoked"), "{devices}");
+    assert!(!devices.split_whitespace().any(|word| word == "-"), "{devices}");
+    assert!(complete("cert ls").await.contains("revoked"));
 }
 
 #[tokio::test]

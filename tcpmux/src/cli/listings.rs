@@ -18,6 +18,9 @@ pub(super) async fn device(command: DeviceCommand) -> Result<(), Failure> {
         DeviceCommand::Get { device, scope } => {
             let one = get(&scope, &format!("/admin/api/devices/{device}")).await?;
             print_one(&scope, &one, DEVICE_RECORD);
+            if scope.output == Output::Text {
+                print_grants(&one);
+            }
         }
         DeviceCommand::Rm { device, scope } => {
             remove(&scope, &format!("/admin/api/devices/{device}")).await?;
@@ -67,7 +70,7 @@ pub(super) async fn cert(command: CertCommand) -> Result<(), Failure> {
         }
         CertCommand::Get { fingerprint, scope } => {
             let one = get(&scope, &format!("/admin/api/certificates/{fingerprint}")).await?;
-            print_one(&scope, &one, CERTIFICATE_COLUMNS);
+            print_one(&scope, &one, CERTIFICATE_RECORD);
         }
         CertCommand::Revoke { fingerprint, reason, scope } => {
             let path = with_tenant(&scope, &format!("/admin/api/certificates/{fingerprint}/revoke"));
@@ -186,6 +189,22 @@ fn print_list(scope: &Scope, items: Vec<Value>, columns: &[(&str, &str)]) {
     }
 }
 
+/// Who may reach a device; nothing where nobody may.
+fn print_grants(device: &Value) {
+    let mut grants = device["grants"].as_array().cloned().unwrap_or_default();
+    if grants.is_empty() {
+        return;
+    }
+    for grant in &mut grants {
+        // No list means every service, now and later.
+        if grant["services"].is_null() {
+            grant["services"] = json!("all");
+        }
+    }
+    output::line("");
+    output::table(&grants, GRANT_COLUMNS);
+}
+
 fn print_one(scope: &Scope, item: &Value, keys: &[(&str, &str)]) {
     match scope.output {
         Output::Json => output::json(item),
@@ -206,10 +225,14 @@ const DEVICE_COLUMNS: &[(&str, &str)] = &[
     ("VERIFIED", "verified_at"),
     ("SERVICES", "services"),
     ("OWNER", "owner"),
-    ("CERTIFICATE UNTIL", "certificate.not_after"),
+    ("CERTIFICATE", "certificate.status"),
+    ("UNTIL", "certificate.not_after"),
 ];
 const DEVICE_RECORD: &[(&str, &str)] = &[
     ("device", "id"),
+    ("tenant", "tenant"),
+    ("name", "name"),
+    ("enrolled", "created_at"),
     ("online", "online"),
     ("verified", "verified_at"),
     ("node", "node"),
@@ -221,12 +244,15 @@ const DEVICE_RECORD: &[(&str, &str)] = &[
     ("until", "certificate.not_after"),
     ("status", "certificate.status"),
 ];
+const GRANT_COLUMNS: &[(&str, &str)] =
+    &[("USER", "user"), ("LEVEL", "level"), ("SERVICES", "services"), ("UNTIL", "until")];
 const PASSCODE_COLUMNS: &[(&str, &str)] = &[
     ("ID", "id"),
     ("DEVICE", "device"),
-    ("STATE", "state"),
+    ("STATUS", "status"),
     ("CREATED", "created_at"),
     ("EXPIRES", "expires_at"),
+    ("REDEEMED", "redeemed_at"),
 ];
 const CERTIFICATE_COLUMNS: &[(&str, &str)] = &[
     ("FINGERPRINT", "fingerprint"),
@@ -234,4 +260,17 @@ const CERTIFICATE_COLUMNS: &[(&str, &str)] = &[
     ("STATUS", "status"),
     ("SERIAL", "serial"),
     ("UNTIL", "not_after"),
+];
+const CERTIFICATE_RECORD: &[(&str, &str)] = &[
+    ("certificate", "fingerprint"),
+    ("serial", "serial"),
+    ("tenant", "tenant"),
+    ("device", "device"),
+    ("status", "status"),
+    ("from", "not_before"),
+    ("until", "not_after"),
+    ("issued", "issued_at"),
+    ("first used", "first_used_at"),
+    ("by passcode", "passcode"),
+    ("renews", "parent"),
 ];

@@ -13,9 +13,7 @@ pub(super) async fn status(admin: &AdminArgs, form: Output) -> Result<(), Failur
     let (ready, readiness) = client.call_raw(Method::GET, "/readyz", None).await?;
     let readiness: Value = serde_json::from_slice(&readiness)
         .unwrap_or_else(|_| json!({"detail": String::from_utf8_lossy(&readiness)}));
-    let scope = Scope { admin: admin.clone(), tenant: TenantName::default(), output: form };
-    // Without the roles that keep devices in a store these lists are not there.
-    let devices = listings::all(&scope, "/admin/api/devices").await.unwrap_or_default();
+    let devices = devices(admin, form).await;
     let online = devices.iter().filter(|device| device["online"] == true).count();
     let report = json!({
         "ready": ready.is_success(),
@@ -42,4 +40,16 @@ pub(super) async fn status(admin: &AdminArgs, form: Output) -> Result<(), Failur
         return Ok(());
     }
     Err(Failure::new(Exit::Degraded, "the cloud runs, but is not ready"))
+}
+
+/// The devices of every tenant. Without the roles that keep devices in a store there are no such lists.
+async fn devices(admin: &AdminArgs, form: Output) -> Vec<Value> {
+    let mut scope = Scope { admin: admin.clone(), tenant: TenantName::default(), output: form };
+    let mut devices = vec![];
+    for tenant in listings::all(&scope, "/admin/api/tenants").await.unwrap_or_default() {
+        let Some(name) = tenant["name"].as_str().and_then(|name| name.parse().ok()) else { continue };
+        scope.tenant = name;
+        devices.extend(listings::all(&scope, "/admin/api/devices").await.unwrap_or_default());
+    }
+    devices
 }
