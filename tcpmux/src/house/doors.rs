@@ -6,7 +6,10 @@ use anyhow::Context;
 use axum::{Router, body::Body};
 use cloud_gateway::{ClientCertificate, device_verifier};
 use cloud_proxy::{Cors, Proxy};
-use http::{Request, Response};
+use http::{
+    HeaderValue, Request, Response, StatusCode, Version,
+    header::{CONNECTION, HOST},
+};
 use hyper::body::Incoming;
 use runtime::{
     Clock, Tasks,
@@ -241,6 +244,14 @@ fn open_admin(listener: TcpListener, parts: &Parts, router: Router, tasks: &Task
 }
 
 async fn route(router: Router, request: Request<Incoming>) -> Response<Body> {
+    // RFC 9112 §3.2. Others on the way may go by the one or by the other.
+    let hosts = request.headers().get_all(HOST).iter().count();
+    if request.version() == Version::HTTP_11 && hosts != 1 {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        return response;
+    }
     match router.oneshot(request.map(Body::new)).await {
         Ok(response) => response,
         Err(never) => match never {},

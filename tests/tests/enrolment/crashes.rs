@@ -1,4 +1,4 @@
-//! Row 55 with real processes: killed between every two steps, and at any moment.
+//! Row 55 with real processes: killed between every two steps, and at any moment. Debug builds alone have the steps.
 
 use std::{
     collections::BTreeSet,

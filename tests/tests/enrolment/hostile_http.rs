@@ -231,6 +231,11 @@ async fn a_request_that_ends_in_two_places_ends_the_connection() {
         assert_eq!(statuses(&said), ["400"], "{what}: {said}");
         assert!(said.to_ascii_lowercase().contains("connection: close"), "{what}: {said}");
     }
+    for hosts in ["", "Host: localhost\r\nHost: other\r\n"] {
+        let said =
+            door.exchange(format!("GET /.well-known/est/cacerts HTTP/1.1\r\n{hosts}\r\n{smuggled}")).await;
+        assert_eq!(statuses(&said), ["400"], "{hosts:?}: {said}");
+    }
     // RFC 9112 §6.3: the coding counts, the length is ignored, and the connection ends after the answer.
     let both = bytes(post, &format!("{usual}{length}Transfer-Encoding: chunked\r\n"), &chunked) + &smuggled;
     let said = door.exchange(both).await;
