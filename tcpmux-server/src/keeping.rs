@@ -23,9 +23,9 @@ impl TunnelServer {
             self.end_expired();
             self.sessions.visit_part(part, parts, |live| self.tell_life(live));
             counts::sessions(self.sessions.len());
+            counts::streams(self.sessions.stream_count());
             if part == 0 {
                 self.end_used_up();
-                counts::streams(self.sessions.stream_count());
             }
         }
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tests::{Cloud, Device, Service, pieces, web};
 use tokio::task::JoinSet;
 
-use super::vitals::{descriptors, tell, until_descriptors, until_quiet};
+use super::vitals::{descriptors, tell, until_descriptors, until_streams};
 
 #[tokio::test]
 async fn two_hundred_aborted_downloads_and_uploads_leave_nothing_behind() {
@@ -38,7 +38,7 @@ impl Scene {
     async fn abort(mut self, count: usize) {
         // What is made once and kept is there before the count begins.
         self.batch(20).await;
-        until_quiet(&self.cloud).await;
+        self.only_one_is_left().await;
         let ids = [self.cloud.process().id(), self.device.process_id()];
         let before = ids.map(descriptors);
         let memory = (self.cloud.process().resident_kib(), self.device.process().resident_kib());
@@ -47,7 +47,7 @@ impl Scene {
             self.batch(BATCH).await;
         }
         assert_eq!(self.web.connections() - connections, 2 * (count / BATCH) * BATCH);
-        until_quiet(&self.cloud).await;
+        self.only_one_is_left().await;
         for (id, before) in ids.into_iter().zip(before) {
             until_descriptors(id, before).await;
         }
@@ -57,6 +57,15 @@ impl Scene {
         assert!(cloud < 32 * 1024 && daemon < 32 * 1024, "{cloud} and {daemon} KiB");
         let call = self.cloud.user().get("/d/cam-01/web/method").bearer(&self.token);
         call.send().await.expect(200).await;
+    }
+
+    /// Waits until a download that goes on is the only one, and no other is left when it has ended.
+    async fn only_one_is_left(&self) {
+        let path = format!("/d/cam-01/web/bytes/{}", 1 << 30);
+        let one = self.cloud.user().get(&path).bearer(&self.token).send().await.expect(200).await;
+        until_streams(&self.cloud, 1.0).await;
+        drop(one);
+        until_streams(&self.cloud, 0.0).await;
     }
 
     async fn batch(&self, count: usize) {

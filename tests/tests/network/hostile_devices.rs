@@ -173,7 +173,7 @@ fn attacks() -> Vec<Attack> {
             bytes
         }),
         flooding(true, "too many pings", flood(200_000, |n| FrameHeader::ping(SYN, n))),
-        attack("too many refused streams", flood(200_000, |n| FrameHeader::data(3 + 2 * n, SYN, 0))),
+        flooding(true, "too many refused streams", flood(200_000, |n| FrameHeader::data(3 + 2 * n, SYN, 0))),
         flooding(
             true,
             "too many refused streams",
