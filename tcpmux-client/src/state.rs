@@ -37,7 +37,9 @@ pub struct StateDirectory {
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// There is no identity yet.
-    #[error("{0} holds no identity; run `tcpmux-client enroll` first")]
+    #[error(
+        "{0} holds no identity; enrol first: run `tcpmux-client enroll - --state {0}` and paste the line that `tcpmux passcode new` prints"
+    )]
     NotEnrolled(PathBuf),
     /// Others than the owner can read the key.
     #[error(
