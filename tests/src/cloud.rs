@@ -13,7 +13,7 @@ use http::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Door, Finished, Process, Provider, TlsClient, binaries, eventually_within, run};
+use crate::{Door, Finished, Process, Provider, TlsClient, binaries, eventually, eventually_within, run};
 
 /// A cloud that runs until it is dropped.
 #[derive(Debug)]
@@ -201,6 +201,24 @@ impl Cloud {
         let answer = self.user().post("/v1/token").bearer(provider_token).json(&json!({})).send().await;
         let answer = answer.expect(200).await.json().await;
         answer["token"].as_str().expect("the answer has the token").to_owned()
+    }
+
+    /// Another process that holds the database's write lock until it is dropped.
+    pub async fn lock_database(&self) -> Process {
+        let script = "import sqlite3, sys, time\n\
+            connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
+            connection.execute('BEGIN IMMEDIATE')\n\
+            print('locked', flush=True)\n\
+            time.sleep(600)\n";
+        let mut command = Command::new("python3");
+        command.args(["-c", script]).arg(self.data().join("tcpmux.db"));
+        let process = Process::start("locker", command);
+        eventually("the database is locked", || async {
+            let log = process.log();
+            if log.contains("locked") { Ok(()) } else { Err(log) }
+        })
+        .await;
+        process
     }
 
     /// Ends the process without warning.

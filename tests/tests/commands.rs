@@ -23,6 +23,7 @@ async fn every_exit_code_of_the_contract_can_be_seen() {
     assert_eq!(code("device get no-such-device").await, 4);
     assert_eq!(code("tenant new default").await, 5);
     assert_eq!(code("up --public-url http://not-https.example").await, 78);
+    assert_eq!(code("up").await, 1, "another process has this data directory");
     let nowhere = run(cloud_program(), ["status", "--data", "/nonexistent"], b"").await;
     assert_eq!(nowhere.code, 6, "{nowhere:?}");
     assert!(nowhere.stderr.contains("tcpmux up"), "the remedy is named: {}", nowhere.stderr);
@@ -37,6 +38,26 @@ async fn every_exit_code_of_the_contract_can_be_seen() {
     cloud.until_online("cam-01", false, Duration::from_secs(10)).await;
     let offline = stage.cloud.command("connect cam-01 shell").await;
     assert_eq!(offline.code, 7, "{offline:?}");
+}
+
+#[tokio::test]
+async fn a_cloud_that_cannot_write_is_degraded_and_says_what_to_look_at() {
+    let cloud = Cloud::start().await;
+    let status = cloud.command("status -o json").await;
+    assert_eq!((status.code, status.stdout.contains(r#""state": "ready""#)), (0, true), "{status:?}");
+    let lock = cloud.lock_database().await;
+    cloud.admin().get("/readyz").send().await.expect(200).await;
+    for (words, said) in [("status", "Problem  writes: "), ("doctor", "FAIL  writes")] {
+        let degraded = cloud.command(words).await;
+        assert_eq!(degraded.code, 8, "{words}: {degraded:?}");
+        assert!(degraded.stdout.contains(said), "{words}: {}", degraded.stdout);
+    }
+    drop(lock);
+    eventually("healthy again", || async {
+        let status = cloud.command("status").await;
+        if status.code == 0 { Ok(()) } else { Err(status) }
+    })
+    .await;
 }
 
 #[tokio::test]

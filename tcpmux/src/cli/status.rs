@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{AdminArgs, Output, Scope, admin::AdminClient, listings, output};
 use crate::exit::{Exit, Failure};
 
-/// Prints how the cloud is. Exit 0: healthy; 8: runs, but is not ready; 6: cannot be reached.
+/// Prints how the cloud is. Exit 0: healthy; 8: runs, but not all of it; 6: cannot be reached.
 pub(super) async fn status(admin: &AdminArgs, form: Output) -> Result<(), Failure> {
     let client = AdminClient::new(admin)?;
     let (ready, readiness) = client.call_raw(Method::GET, "/readyz", None).await?;
@@ -15,8 +15,15 @@ pub(super) async fn status(admin: &AdminArgs, form: Output) -> Result<(), Failur
         .unwrap_or_else(|_| json!({"detail": String::from_utf8_lossy(&readiness)}));
     let devices = devices(admin, form).await;
     let online = devices.iter().filter(|device| device["online"] == true).count();
+    let problems = problems(&readiness);
+    let state = match (ready.is_success(), problems.is_empty()) {
+        (true, true) => "ready",
+        (true, false) => "degraded",
+        (false, _) => "not ready",
+    };
     let report = json!({
         "ready": ready.is_success(),
+        "state": state,
         "checks": readiness,
         "admin": client.base(),
         "version": env!("CARGO_PKG_VERSION"),
@@ -25,21 +32,21 @@ pub(super) async fn status(admin: &AdminArgs, form: Output) -> Result<(), Failur
     match form {
         Output::Json => output::json(&report),
         Output::Text => {
-            output::line(format!(
-                "Cloud    {}  {}",
-                client.base(),
-                if ready.is_success() { "ready" } else { "NOT READY" }
-            ));
+            output::line(format!("Cloud    {}  {state}", client.base()));
             output::line(format!("Devices  {online} online  {} offline", devices.len() - online));
-            if !ready.is_success() {
-                output::line(format!("Problem  {readiness}"));
+            for (what, said) in &problems {
+                output::line(format!("Problem  {what}: {said}"));
             }
         }
     }
-    if ready.is_success() {
-        return Ok(());
-    }
-    Err(Failure::new(Exit::Degraded, "the cloud runs, but is not ready"))
+    if state == "ready" { Ok(()) } else { Err(Failure::new(Exit::Degraded, format!("the cloud is {state}"))) }
+}
+
+/// The checks that did not end well.
+fn problems(readiness: &Value) -> Vec<(&str, &str)> {
+    let checks = readiness["checks"].as_object().into_iter().flatten();
+    let said = checks.map(|(what, said)| (what.as_str(), said.as_str().unwrap_or("not ok")));
+    said.filter(|(_, said)| *said != "ok").collect()
 }
 
 /// The devices of every tenant. Without the roles that keep devices in a store there are no such lists.

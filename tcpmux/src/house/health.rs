@@ -13,7 +13,7 @@ use runtime::{
     http::{Caller, Routes},
 };
 use serde_json::json;
-use store::Store;
+use store::{Store, StoreError};
 
 /// The process's counters. The recorder is global: a second house in one process shares it.
 pub(super) fn recorder() -> PrometheusHandle {
@@ -37,7 +37,7 @@ pub(super) async fn upkeep(handle: PrometheusHandle) {
     }
 }
 
-/// The routes. Ready means: not draining, and the store answers.
+/// The routes. Ready means: not draining, and the store can be read. A store that cannot be written stops no device.
 pub(super) fn routes(store: Option<Store>, tasks: &Tasks) -> Routes {
     let draining = tasks.draining();
     let store = Arc::new(store);
@@ -53,16 +53,27 @@ pub(super) fn routes(store: Option<Store>, tasks: &Tasks) -> Routes {
 }
 
 async fn readiness(store: Option<&Store>, draining: bool) -> Response {
-    let stored = match store {
-        None => "ok",
-        Some(store) => match tokio::time::timeout(Duration::from_secs(2), store.check()).await {
-            Ok(Ok(())) => "ok",
-            Ok(Err(_)) => "does not answer; see the log, and look for space on the disk",
-            Err(_) => "does not answer within 2 s",
-        },
+    let (reading, writing) = match store {
+        None => (OK, OK),
+        Some(store) => tokio::join!(
+            in_time(store.check_reading(), "cannot be read; see the log"),
+            in_time(store.check_writing(), "cannot be written; see the log, and look for space on the disk"),
+        ),
     };
-    let serving = if draining { "draining" } else { "ok" };
-    let is_ready = stored == "ok" && !draining;
+    let serving = if draining { "draining" } else { OK };
+    let is_ready = reading == OK && !draining;
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({"ready": is_ready, "checks": {"store": stored, "doors": serving}}))).into_response()
+    let checks = json!({"store": reading, "writes": writing, "doors": serving});
+    (status, Json(json!({"ready": is_ready, "checks": checks}))).into_response()
 }
+
+async fn in_time(check: impl Future<Output = Result<(), StoreError>>, failed: &'static str) -> &'static str {
+    match tokio::time::timeout(Duration::from_secs(2), check).await {
+        Ok(Ok(())) => OK,
+        Ok(Err(_)) => failed,
+        Err(_) => "does not answer within 2 s",
+    }
+}
+
+/// What a check says that found nothing wrong.
+const OK: &str = "ok";

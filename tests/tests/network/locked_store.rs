@@ -1,9 +1,9 @@
 //! Somebody else holds the database: requests to devices do not notice; what needs to write says so.
 
-use std::{process::Command, time::Duration};
+use std::time::Duration;
 
 use serde_json::json;
-use tests::{Cloud, Device, Process, Provider, eventually, eventually_within, web};
+use tests::{Cloud, Device, Provider, eventually, eventually_within, web};
 use tokio::time::timeout;
 
 use super::neighbour::Neighbour;
@@ -20,7 +20,7 @@ async fn a_locked_database_stops_no_request_and_no_device_and_is_no_internal_err
     cloud.grant("neighbour", &id, json!({"level": "operator"})).await;
 
     let traffic = neighbour.ask_all_the_time();
-    let lock = lock(&cloud).await;
+    let lock = cloud.lock_database().await;
     // A device that comes back is admitted from memory.
     device.kill();
     cloud.until_online("cam-01", false, Duration::from_secs(10)).await;
@@ -63,22 +63,4 @@ async fn a_locked_database_stops_no_request_and_no_device_and_is_no_internal_err
         if status == 200 { Ok(()) } else { Err(status) }
     })
     .await;
-}
-
-/// Another process that holds the database's write lock until it is dropped.
-async fn lock(cloud: &Cloud) -> Process {
-    let script = "import sqlite3, sys, time\n\
-        connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
-        connection.execute('BEGIN IMMEDIATE')\n\
-        print('locked', flush=True)\n\
-        time.sleep(600)\n";
-    let mut command = Command::new("python3");
-    command.args(["-c", script]).arg(cloud.data().join("tcpmux.db"));
-    let process = Process::start("locker", command);
-    eventually("the database is locked", || async {
-        let log = process.log();
-        if log.contains("locked") { Ok(()) } else { Err(log) }
-    })
-    .await;
-    process
 }
