@@ -5,40 +5,33 @@ use std::sync::Arc;
 use axum::response::Response;
 use model::{Actor, AdminActor, Code, DeviceId, DeviceRef, Event, Refusal, Timestamp};
 use registry::GrantChange;
+use runtime::http::{Page, Paging, done, ok};
 use serde_json::{Value, json};
 use store::{DeviceRow, StoreError};
 
-use crate::{
-    answer::{Paging, done, fault, ok, page},
-    api::Inner,
-    call::Call,
-    device::Device,
-};
+use crate::{api::Inner, call::Call, device::Device};
 
 /// `GET /admin/api/devices`, by id.
 pub(crate) async fn list(api: Arc<Inner>, call: Call<AdminActor>) -> Result<Response, Refusal> {
     let paging: Paging = call.query()?;
     let (limit, after) = (paging.limit()?, paging.after::<DeviceId>()?);
     let tenant = call.tenant(&api).await?;
-    // One more than the page, to know whether there is a next one.
     let rows = api.store.devices(&tenant, after.as_ref(), limit + 1).await;
-    let mut rows = rows.map_err(|error| fault("listing devices", error))?;
-    let has_more = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
-    let next = rows.last().filter(|_| has_more).map(|row| row.device.device.to_string());
-    let mut items = Vec::with_capacity(rows.len());
-    for row in rows {
+    let rows = rows.map_err(|error| error.refusal("listing devices"))?;
+    let page = Page::cut(rows, limit, |row| row.device.device.to_string());
+    let mut items = Vec::with_capacity(page.items.len());
+    for row in page.items {
         items.push(shown(&api, row).await?);
     }
-    Ok(page(items, next))
+    Ok(ok(&Page { items, next_cursor: page.next_cursor }))
 }
 
 /// `GET /admin/api/devices/{id}`.
 pub(crate) async fn show(api: Arc<Inner>, call: Call<AdminActor>) -> Result<Response, Refusal> {
     let device = named(&api, &call).await?;
     let row = api.store.device(&device.tenant, &device.device).await;
-    let row = row.map_err(|error| fault("reading a device", error))?.ok_or_else(absent)?;
-    shown(&api, row).await.map(ok)
+    let row = row.map_err(|error| error.refusal("reading a device"))?.ok_or_else(absent)?;
+    Ok(ok(&shown(&api, row).await?))
 }
 
 /// `DELETE /admin/api/devices/{id}`: its certificates, its tunnels, its grants, then the device.
@@ -52,9 +45,9 @@ pub(crate) async fn remove(api: Arc<Inner>, call: Call<AdminActor>) -> Result<Re
 
 async fn end(api: &Inner, device: &DeviceRef, by: &Actor) -> Result<(), Refusal> {
     let known = api.store.device(&device.tenant, &device.device).await;
-    known.map_err(|error| fault("reading a device", error))?.ok_or_else(absent)?;
+    known.map_err(|error| error.refusal("reading a device"))?.ok_or_else(absent)?;
     let grants = api.store.grants_on_device(&device.tenant, &device.device).await;
-    let grants = grants.map_err(|error| fault("reading the grants of a device", error))?;
+    let grants = grants.map_err(|error| error.refusal("reading the grants of a device"))?;
     let mut attempts = 0;
     let at = api.clock.now();
     let removed = loop {
@@ -62,7 +55,7 @@ async fn end(api: &Inner, device: &DeviceRef, by: &Actor) -> Result<(), Refusal>
         match api.store.remove_device(&device.tenant, &device.device, by, at).await {
             // It enrolled again between the two steps.
             Err(StoreError::Conflict { .. }) if attempts < ATTEMPTS => attempts += 1,
-            outcome => break outcome.map_err(|error| fault("removing a device", error))?,
+            outcome => break outcome.map_err(|error| error.refusal("removing a device"))?,
         }
     };
     let sequence = removed.grant_sequence;
@@ -91,7 +84,7 @@ pub(crate) fn named<'a>(
 
 async fn shown(api: &Inner, row: DeviceRow) -> Result<Value, Refusal> {
     let certificate = api.store.certificate_of_device(&row.device).await;
-    let certificate = certificate.map_err(|error| fault("reading a certificate", error))?;
+    let certificate = certificate.map_err(|error| error.refusal("reading a certificate"))?;
     let created_at = row.created_at;
     let device = Device::of(api, row).await?;
     let mut value = device.common();

@@ -7,16 +7,12 @@ use model::{
     AdminActor, Code, DeviceRef, Event, Grant, Level, Refusal, ServiceName, ServiceSet, Timestamp, UserId,
 };
 use registry::GrantChange;
+use runtime::http::{done, ok};
 use serde::Deserialize;
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{
-    admin_devices::named,
-    answer::{done, fault, ok},
-    api::Inner,
-    call::Call,
-};
+use crate::{admin_devices::named, api::Inner, call::Call};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,12 +39,12 @@ pub(crate) async fn put(api: Arc<Inner>, call: Call<AdminActor>) -> Result<Respo
     let putting = Arc::clone(&api);
     api.to_its_end(async move {
         let sequence = putting.store.put_grant(&device.tenant, &device.device, &user, grant, &by, at).await;
-        let sequence = sequence.map_err(|error| fault("putting a grant", error))?;
+        let sequence = sequence.map_err(|error| error.refusal("putting a grant"))?;
         tell(&putting, device, user, sequence, at);
         Ok(())
     })
     .await?;
-    Ok(ok(answer))
+    Ok(ok(&answer))
 }
 
 /// `DELETE /admin/api/devices/{id}/grants/{user}`.
@@ -60,7 +56,7 @@ pub(crate) async fn remove(api: Arc<Inner>, call: Call<AdminActor>) -> Result<Re
     let removing = Arc::clone(&api);
     api.to_its_end(async move {
         let sequence = removing.store.remove_grant(&device.tenant, &device.device, &user, &by, at).await;
-        let sequence = sequence.map_err(|error| fault("removing a grant", error))?;
+        let sequence = sequence.map_err(|error| error.refusal("removing a grant"))?;
         let none = || Refusal::new(Code::NotFound, "this user has no grant on this device");
         tell(&removing, device, user, sequence.ok_or_else(none)?, at);
         Ok(())

@@ -4,23 +4,17 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use model::{AdminActor, Refusal};
+use runtime::http::{Page, Paging, ok};
 use serde_json::json;
 
-use crate::{
-    answer::{Paging, fault, page},
-    api::Inner,
-    call::Call,
-};
+use crate::{api::Inner, call::Call};
 
 /// `GET /admin/api/audit`, oldest first. The hash is over `at_ms`, not over its text.
 pub(crate) async fn list(api: Arc<Inner>, call: Call<AdminActor>) -> Result<Response, Refusal> {
     let paging: Paging = call.query()?;
     let (limit, after) = (paging.limit()?, paging.after::<u64>()?.unwrap_or(0));
     let rows = api.store.audit(after, limit + 1).await;
-    let mut rows = rows.map_err(|error| fault("reading the audit log", error))?;
-    let has_more = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
-    let next = rows.last().filter(|_| has_more).map(|row| row.seq.to_string());
+    let rows = rows.map_err(|error| error.refusal("reading the audit log"))?;
     let shown = |row: store::AuditRow| {
         json!({
             "seq": row.seq,
@@ -35,5 +29,5 @@ pub(crate) async fn list(api: Arc<Inner>, call: Call<AdminActor>) -> Result<Resp
             "hash": row.hash,
         })
     };
-    Ok(page(rows.into_iter().map(shown).collect(), next))
+    Ok(ok(&Page::cut(rows, limit, |row| row.seq.to_string()).map(shown)))
 }

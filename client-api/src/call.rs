@@ -8,10 +8,10 @@ use axum::{
     response::Response,
 };
 use model::{Actor, AdminActor, Code, Refusal, TenantName};
-use runtime::http::{json_body, problem, query};
-use serde::{Deserialize, de::DeserializeOwned};
+use runtime::http::{OfTenant, json_body, problem, query};
+use serde::de::DeserializeOwned;
 
-use crate::{answer::fault, api::Inner};
+use crate::api::Inner;
 
 /// A call under an actor.
 pub(crate) struct Call<A> {
@@ -77,17 +77,11 @@ impl Call<AdminActor> {
         async move {
             let OfTenant { tenant } = asked?;
             let exists = api.store.tenant_exists(&tenant).await;
-            if exists.map_err(|error| fault("finding a tenant", error))? {
+            if exists.map_err(|error| error.refusal("finding a tenant"))? {
                 Ok(tenant)
             } else {
                 Err(Refusal::new(Code::NotFound, "there is no such tenant"))
             }
         }
     }
-}
-
-#[derive(Debug, Deserialize)]
-struct OfTenant {
-    #[serde(default)]
-    tenant: TenantName,
 }

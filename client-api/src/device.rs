@@ -5,7 +5,7 @@ use registry::SessionRecord;
 use serde_json::{Value, json};
 use store::DeviceRow;
 
-use crate::{answer::fault, api::Inner};
+use crate::api::Inner;
 
 /// What rows and registry know of a device.
 pub(crate) struct Device {
@@ -20,7 +20,7 @@ impl Device {
         let session = api.registry.lookup(&row.device).await;
         let grants = api.store.grants_on_device(&row.device.tenant, &row.device.device).await;
         let now = api.clock.now();
-        let mut grants = grants.map_err(|error| fault("reading the grants of a device", error))?;
+        let mut grants = grants.map_err(|error| error.refusal("reading the grants of a device"))?;
         grants.retain(|(_, grant)| grant.is_live(now));
         Ok(Self { row, session, grants })
     }

@@ -8,7 +8,6 @@
 
 mod admin_devices;
 mod admin_grants;
-mod answer;
 mod api;
 mod audit;
 mod call;

@@ -4,14 +4,10 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use model::{Code, DeviceId, Grant, Refusal, UserActor};
+use runtime::http::{Page, Paging, ok};
 use serde_json::{Value, json};
 
-use crate::{
-    answer::{Paging, fault, ok, page},
-    api::Inner,
-    call::Call,
-    device::Device,
-};
+use crate::{api::Inner, call::Call, device::Device};
 
 /// `GET /v1/devices`, by id.
 pub(crate) async fn list(api: Arc<Inner>, call: Call<UserActor>) -> Result<Response, Refusal> {
@@ -19,19 +15,17 @@ pub(crate) async fn list(api: Arc<Inner>, call: Call<UserActor>) -> Result<Respo
     let (limit, after) = (paging.limit()?, paging.after::<DeviceId>()?);
     let user = &call.actor;
     let grants = api.store.grants_of_user(user.tenant(), user.user()).await;
-    let grants = grants.map_err(|error| fault("reading the grants of a user", error))?;
+    let grants = grants.map_err(|error| error.refusal("reading the grants of a user"))?;
     let now = api.clock.now();
-    let mut granted = grants
+    let granted = grants
         .into_iter()
         .filter(|(device, grant)| grant.is_live(now) && after.as_ref().is_none_or(|after| device > after));
-    let mut items = Vec::new();
-    let mut last = None;
-    for (device, grant) in granted.by_ref().take(limit as usize) {
+    let page = Page::cut(granted.collect(), limit, |(device, _)| device.to_string());
+    let mut items = Vec::with_capacity(page.items.len());
+    for (device, grant) in page.items {
         items.extend(shown(&api, user, &device, &grant).await?);
-        last = Some(device);
     }
-    let next = granted.next().and(last).map(|device| device.to_string());
-    Ok(page(items, next))
+    Ok(ok(&Page { items, next_cursor: page.next_cursor }))
 }
 
 /// `GET /v1/devices/{id}`.
@@ -43,9 +37,9 @@ pub(crate) async fn show(api: Arc<Inner>, call: Call<UserActor>) -> Result<Respo
     let device: DeviceId = call.name("id").ok_or_else(absent)?;
     let user = &call.actor;
     let grant = api.store.grant_of(user.tenant(), user.user(), &device).await;
-    let grant = grant.map_err(|error| fault("reading a grant", error))?;
+    let grant = grant.map_err(|error| error.refusal("reading a grant"))?;
     let grant = grant.filter(|grant| grant.is_live(api.clock.now())).ok_or_else(absent)?;
-    shown(&api, user, &device, &grant).await?.map(ok).ok_or_else(absent)
+    shown(&api, user, &device, &grant).await?.map(|device| ok(&device)).ok_or_else(absent)
 }
 
 /// None if the device went away in between.
@@ -56,7 +50,7 @@ async fn shown(
     grant: &Grant,
 ) -> Result<Option<Value>, Refusal> {
     let row = api.store.device(user.tenant(), device).await;
-    let Some(row) = row.map_err(|error| fault("reading a device", error))? else { return Ok(None) };
+    let Some(row) = row.map_err(|error| error.refusal("reading a device"))? else { return Ok(None) };
     let device = Device::of(api, row).await?;
     let mut value = device.common();
     value["level"] = json!(grant.level);

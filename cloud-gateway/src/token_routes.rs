@@ -2,28 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{
-    Extension, Json,
-    body::Body,
-    extract::Request,
-    response::{IntoResponse, Response},
-};
-use http::header::{CACHE_CONTROL, HeaderValue};
-use model::{
-    Actor, AdminActor, Code, DeviceId, DeviceRef, Level, Refusal, TenantName, UserActor, parse_duration,
-};
+use axum::{Extension, body::Body, extract::Request, response::Response};
+use model::{Actor, AdminActor, Code, DeviceId, DeviceRef, Level, Refusal, UserActor, parse_duration};
 use runtime::{
     Clock,
-    http::{Caller, Routes, json_body, problem, query},
+    http::{Caller, OfTenant, Routes, json_body, ok, problem, query},
 };
 use serde::Deserialize;
 use serde_json::json;
 use store::{AuditEntry, Store};
 
-use crate::{
-    authorizer::{Authorizer, LONGEST_LIFETIME, MintError, Minted},
-    users::unavailable,
-};
+use crate::authorizer::{Authorizer, LONGEST_LIFETIME, MintError, Minted};
 
 /// `POST /v1/token`.
 pub(crate) fn user_routes(authorizer: &Arc<Authorizer>) -> Routes {
@@ -60,12 +49,6 @@ struct OperatorAsks {
     ttl: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
-struct OfTenant {
-    #[serde(default)]
-    tenant: TenantName,
-}
-
 async fn for_user(authorizer: &Authorizer, user: &UserActor, body: Body) -> Result<Minted, Refusal> {
     let UserAsks { device } = json_body(body).await?;
     authorizer.for_user(user, device).await.map_err(not_minted)
@@ -83,14 +66,14 @@ async fn for_operator(
     let lifetime = lifetime(ttl.as_deref())?;
     let device = DeviceRef::new(tenant, device);
     let found = store.device(&device.tenant, &device.device).await;
-    if found.map_err(|error| unavailable("finding a device", &error))?.is_none() {
+    if found.map_err(|error| error.refusal("finding a device"))?.is_none() {
         return Err(Refusal::new(Code::NotFound, "there is no such device in this tenant"));
     }
     let minted = authorizer.for_operator(&device, level, lifetime).await.map_err(not_minted)?;
     // Nobody gets a token that is not on record.
     let detail = format!("level={level} ttl={}s jti={}", lifetime.as_secs(), minted.id);
     let entry = AuditEntry::done(&Actor::Admin(admin), "token.mint", format!("device:{device}"), detail);
-    store.append_audit(entry, clock.now()).await.map_err(|error| unavailable("recording a token", &error))?;
+    store.append_audit(entry, clock.now()).await.map_err(|error| error.refusal("recording a token"))?;
     Ok(minted)
 }
 
@@ -106,17 +89,14 @@ fn lifetime(asked: Option<&str>) -> Result<Duration, Refusal> {
 
 fn respond(outcome: Result<Minted, Refusal>) -> Response {
     match outcome {
-        Ok(minted) => {
-            let body = json!({"token": minted.token, "expires_at": minted.expires_at.rfc3339()});
-            ([(CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(body)).into_response()
-        }
+        Ok(minted) => ok(&json!({"token": minted.token, "expires_at": minted.expires_at.rfc3339()})),
         Err(refusal) => problem(&refusal),
     }
 }
 
 fn not_minted(error: MintError) -> Refusal {
     match error {
-        MintError::Store(error) => unavailable("reading grants for a token", &error),
+        MintError::Store(error) => error.refusal("reading grants for a token"),
         MintError::Signing(error) => {
             tracing::error!(%error, "cannot sign a token");
             Refusal::new(Code::Internal, "something here is broken; the server's log says what")

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use model::{Code, DoorKey, Refusal, UserActor, UserId};
+use model::{DoorKey, Refusal, UserActor, UserId};
 use runtime::Clock;
 use store::{Store, StoreError};
 
@@ -56,7 +56,7 @@ impl Users {
         match found.await {
             Ok(user) => Ok(user.id),
             Err(StoreError::NotFound(_)) => Err(no_tenant("the token's tenant is not served here")),
-            Err(error) => Err(unavailable("finding the user", &error)),
+            Err(error) => Err(error.refusal("finding the user")),
         }
     }
 
@@ -71,16 +71,6 @@ impl Users {
         }
         known.insert(person, user);
     }
-}
-
-/// A fault of the store as a refusal: worth a repeat when it is a passing one; the log has the cause.
-pub(crate) fn unavailable(doing: &str, error: &StoreError) -> Refusal {
-    if error.is_passing() {
-        tracing::warn!(doing, %error, "the store does not answer");
-        return Refusal::new(Code::Unavailable, "this is not possible just now; try again").retry_after(5);
-    }
-    tracing::error!(doing, %error, "internal fault");
-    Refusal::new(Code::Internal, "something here is broken; the server's log says what")
 }
 
 const KNOWN: usize = 10_000;

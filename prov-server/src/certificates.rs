@@ -3,19 +3,15 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, Uri};
 use model::{
     Actor, AdminActor, Code, DeviceId, Fingerprint, Refusal, RevocationReason, TenantName, Timestamp,
 };
-use runtime::http::{json_body, problem, query};
+use runtime::http::{OfTenant, Page, Paging, json_body, ok, problem, query};
 use serde::{Deserialize, Serialize};
 use store::{CertificateRow, Subject};
 
-use crate::{
-    RevokeError,
-    admin::{Page, PageQuery, json, store_problem},
-    provisioning::Provisioning,
-};
+use crate::{RevokeError, provisioning::Provisioning};
 
 #[derive(Debug, Serialize)]
 struct Shown {
@@ -55,23 +51,15 @@ struct Authority {
 impl Provisioning {
     /// Answers `GET /admin/api/certificates`.
     pub(crate) async fn list_certificates(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
-        let page: PageQuery = match query(request.uri()) {
-            Ok(page) => page,
-            Err(refusal) => return problem(&refusal),
-        };
-        let Ok(after) = page.cursor.as_deref().map_or(Ok(0), str::parse) else {
-            return problem(&PageQuery::bad_cursor());
-        };
-        let limit = page.limit();
-        match self.store.certificates(&page.tenant, after, limit).await {
-            Ok(rows) => {
-                let full = rows.len() == usize::try_from(limit).unwrap_or(usize::MAX);
-                let next_cursor = rows.last().filter(|_| full).map(|row| row.id.to_string());
-                let items = rows.into_iter().map(|row| shown(row, None)).collect();
-                json(StatusCode::OK, &Page { items, next_cursor })
-            }
-            Err(error) => store_problem(&error),
-        }
+        self.certificate_page(request.uri()).await.unwrap_or_else(|refusal| problem(&refusal))
+    }
+
+    async fn certificate_page(&self, uri: &Uri) -> Result<Response<Body>, Refusal> {
+        let (OfTenant { tenant }, paging): (_, Paging) = (query(uri)?, query(uri)?);
+        let (limit, after) = (paging.limit()?, paging.after()?.unwrap_or(0));
+        let rows = self.store.certificates(&tenant, after, limit + 1).await;
+        let rows = rows.map_err(|error| error.refusal("listing certificates"))?;
+        Ok(ok(&Page::cut(rows, limit, |row| row.id.to_string()).map(|row| shown(row, None))))
     }
 
     /// Answers `GET /admin/api/certificates/{fingerprint}`.
@@ -83,10 +71,10 @@ impl Provisioning {
         match self.store.certificate(fingerprint).await {
             Ok(Some(row)) => {
                 let pem = row.der.map(|der| ca::pem::encode(ca::pem::CERTIFICATE, &der));
-                json(StatusCode::OK, &shown(row.certificate, pem))
+                ok(&shown(row.certificate, pem))
             }
             Ok(None) => problem(&no_such()),
-            Err(error) => store_problem(&error),
+            Err(error) => problem(&error.refusal("reading a certificate")),
         }
     }
 
@@ -106,23 +94,20 @@ impl Provisioning {
             Err(refusal) => return problem(&refusal),
         };
         match self.revoke_certificate(fingerprint, reason, &Actor::Admin(admin)).await {
-            Ok(receipt) => json(StatusCode::OK, &receipt),
+            Ok(receipt) => ok(&receipt),
             Err(RevokeError::NotFound(_)) => problem(&no_such()),
-            Err(RevokeError::Store(error)) => store_problem(&error),
+            Err(RevokeError::Store(error)) => problem(&error.refusal("revoking a certificate")),
         }
     }
 
     /// Answers `GET /admin/api/ca`.
     pub(crate) fn show_authority(&self) -> Response<Body> {
         let hierarchy = self.issuing.hierarchy();
-        json(
-            StatusCode::OK,
-            &Authority {
-                fingerprint: hierarchy.root_fingerprint_text(),
-                domain: hierarchy.domain().to_string(),
-                chain: hierarchy.chain_pem(),
-            },
-        )
+        ok(&Authority {
+            fingerprint: hierarchy.root_fingerprint_text(),
+            domain: hierarchy.domain().to_string(),
+            chain: hierarchy.chain_pem(),
+        })
     }
 }
 

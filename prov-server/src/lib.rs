@@ -8,7 +8,6 @@
 //! This room knows neither users nor tunnels, and never sees a device's private key. Start with
 //! [`Provisioning`].
 
-mod admin;
 mod alarms;
 mod base64_body;
 mod certificates;

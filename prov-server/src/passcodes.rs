@@ -1,25 +1,21 @@
 //! The operator's side of passcodes: made and shown once, listed without themselves, taken back.
 
-use std::{sync::Arc, time::Duration};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, VARY},
 };
 use model::{
     Actor, AdminActor, Code, DeviceId, Passcode, PasscodeDigest, Refusal, TenantName, Timestamp,
     parse_duration,
 };
-use runtime::http::{json_body, problem, query};
+use runtime::http::{OfTenant, Page, Paging, answer, done, json_body, ok, problem, query};
 use serde::{Deserialize, Serialize};
 use store::{NewPasscode, PasscodeRow, StoreError};
 
-use crate::{
-    admin::{Page, PageQuery, TenantQuery, json, store_problem},
-    digest,
-    provisioning::Provisioning,
-};
+use crate::{digest, provisioning::Provisioning};
 
 /// What an operator may choose, in the query or in a JSON body.
 #[derive(Debug, Default, Deserialize)]
@@ -74,31 +70,23 @@ impl Provisioning {
         match self.new_passcode(wish, admin).await {
             Ok(minted) => show(&parts.headers, made, &minted),
             Err(MintError::Refused(refusal)) => problem(&refusal),
-            Err(MintError::Store(error)) => store_problem(&error),
+            Err(MintError::Store(error)) => problem(&error.refusal("making a passcode")),
         }
     }
 
     /// Answers `GET /admin/api/otps`.
     pub(crate) async fn list_passcodes(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
-        let page: PageQuery = match query(request.uri()) {
-            Ok(page) => page,
-            Err(refusal) => return problem(&refusal),
-        };
-        let after = match page.cursor.as_deref().map(read_cursor) {
-            Some(None) => return problem(&PageQuery::bad_cursor()),
-            after => after.flatten(),
-        };
-        let limit = page.limit();
-        match self.store.passcodes(&page.tenant, after, limit).await {
-            Ok(rows) => {
-                let full = rows.len() == usize::try_from(limit).unwrap_or(usize::MAX);
-                let next_cursor = rows.last().filter(|_| full).map(cursor);
-                let now = self.clock.now();
-                let items = rows.into_iter().map(|row| shown(row, now)).collect();
-                json(StatusCode::OK, &Page { items, next_cursor })
-            }
-            Err(error) => store_problem(&error),
-        }
+        self.passcode_page(request.uri()).await.unwrap_or_else(|refusal| problem(&refusal))
+    }
+
+    async fn passcode_page(&self, uri: &Uri) -> Result<Response<Body>, Refusal> {
+        let (OfTenant { tenant }, paging): (_, Paging) = (query(uri)?, query(uri)?);
+        let (limit, after) = (paging.limit()?, paging.after::<Place>()?);
+        let after = after.map(|Place { at, id }| (at, id));
+        let rows = self.store.passcodes(&tenant, after, limit + 1).await;
+        let rows = rows.map_err(|error| error.refusal("listing passcodes"))?;
+        let now = self.clock.now();
+        Ok(ok(&Page::cut(rows, limit, Place::cursor).map(|row| shown(row, now))))
     }
 
     /// Answers `DELETE /admin/api/otps/{id}`.
@@ -108,17 +96,13 @@ impl Provisioning {
         id: String,
         request: Request<Body>,
     ) -> Response<Body> {
-        let whose: TenantQuery = match query(request.uri()) {
+        let whose: OfTenant = match query(request.uri()) {
             Ok(whose) => whose,
             Err(refusal) => return problem(&refusal),
         };
         match self.store.remove_passcode(&whose.tenant, &id, &Actor::Admin(admin), self.clock.now()).await {
-            Ok(()) => {
-                let mut response = Response::new(Body::empty());
-                *response.status_mut() = StatusCode::NO_CONTENT;
-                response
-            }
-            Err(error) => store_problem(&error),
+            Ok(()) => done(),
+            Err(error) => problem(&error.refusal("removing a passcode")),
         }
     }
 
@@ -205,7 +189,7 @@ fn show(headers: &HeaderMap, status: StatusCode, minted: &Minted) -> Response<Bo
         .filter_map(|value| value.to_str().ok())
         .any(|value| value.to_ascii_lowercase().contains("application/json"));
     let mut response = if wants_json {
-        json(status, minted)
+        answer(status, minted)
     } else {
         let mut response = Response::new(Body::from(minted.otp.clone()));
         *response.status_mut() = status;
@@ -237,13 +221,24 @@ fn shown(row: PasscodeRow, now: Timestamp) -> Shown {
     }
 }
 
-fn cursor(row: &PasscodeRow) -> String {
-    format!("{}.{}", row.created_at.0, row.id)
+/// Where a page ended.
+struct Place {
+    at: Timestamp,
+    id: String,
 }
 
-fn read_cursor(text: &str) -> Option<(Timestamp, String)> {
-    let (at, id) = text.split_once('.')?;
-    Some((Timestamp(at.parse().ok()?), id.to_owned()))
+impl Place {
+    fn cursor(row: &PasscodeRow) -> String {
+        format!("{}.{}", row.created_at.0, row.id)
+    }
+}
+
+impl FromStr for Place {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (at, id) = text.split_once('.').ok_or(())?;
+        Ok(Self { at: Timestamp(at.parse().map_err(drop)?), id: id.to_owned() })
+    }
 }
 
 const USUAL_LIFE: Duration = Duration::from_secs(3600);

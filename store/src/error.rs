@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use model::{Code, Refusal};
+
 /// Why the store could not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
@@ -40,6 +42,22 @@ impl StoreError {
     /// Whether a repeat may succeed without anybody's doing: the caller answers 503.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Full | Self::Overloaded | Self::Closed)
+    }
+
+    /// What a caller may be told. What is the database's own matter is told to the log alone, with what was being done.
+    pub fn refusal(&self, doing: &str) -> Refusal {
+        match self {
+            Self::NotFound(what) => Refusal::new(Code::NotFound, format!("there is no such {what}")),
+            Self::Conflict { what } => Refusal::new(Code::Conflict, *what),
+            passing if passing.is_passing() => {
+                tracing::warn!(doing, error = %self, "the store does not answer");
+                Refusal::new(Code::Unavailable, "this is not possible just now; try again").retry_after(5)
+            }
+            _ => {
+                tracing::error!(doing, error = %self, "internal fault");
+                Refusal::new(Code::Internal, "something here is broken; the server's log says what")
+            }
+        }
     }
 }
 
@@ -87,3 +105,30 @@ pub enum OpenError {
 }
 
 const SQLITE_FULL: u32 = 13;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_is_told_what_it_can_act_on_and_nothing_of_the_database() {
+        let locked = StoreError::Unavailable(Arc::new(sqlx::Error::PoolTimedOut));
+        let corrupt = StoreError::Corrupt { what: "certificates.status", detail: "canary".into() };
+        for (error, status, told) in [
+            (StoreError::NotFound("tenant"), 404, "there is no such tenant"),
+            (StoreError::Conflict { what: "the default tenant stays" }, 409, "the default tenant stays"),
+            (locked, 503, "try again"),
+            (StoreError::Full, 503, "try again"),
+            (corrupt, 500, "the server's log"),
+        ] {
+            let refusal = error.refusal("testing");
+            assert_eq!(refusal.http_status(), status, "{error}");
+            assert!(
+                refusal.detail.contains(told) && !refusal.detail.contains("canary"),
+                "{}",
+                refusal.detail
+            );
+            assert_eq!(refusal.retry_after.is_some(), error.is_passing(), "{error}");
+        }
+    }
+}

@@ -1,11 +1,13 @@
 //! Serving HTTP: route tables that can be listed, connections with bounds, refusals as problem documents.
 
+mod answer;
 mod client;
 mod input;
 mod problem;
 mod routes;
 mod serve;
 
+pub use answer::{OfTenant, Page, Paging, answer, done, ok};
 pub use client::{ClientError, HttpClient, is_loopback};
 pub use input::{json_body, query};
 pub use problem::{fault, problem};

@@ -89,7 +89,7 @@ pub(super) async fn refusal(answer: Answer) -> String {
 
 /// Every certificate of the default tenant's devices, as the registry shows them.
 pub(super) async fn registry(cloud: &Cloud) -> Vec<Value> {
-    let listed = cloud.administer(http::Method::GET, "/admin/api/certificates?limit=1000", Value::Null).await;
+    let listed = cloud.administer(http::Method::GET, "/admin/api/certificates?limit=500", Value::Null).await;
     assert!(listed["next_cursor"].is_null(), "more than a page");
     listed["items"].as_array().unwrap().clone()
 }
