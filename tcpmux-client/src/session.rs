@@ -95,7 +95,8 @@ impl Served {
         let mut finish_by: Option<Instant> = None;
         let cause = loop {
             tokio::select! {
-                cause = self.handle.closed() => break cause,
+                // Last words first: they say better than the end itself why it came.
+                biased;
                 message = control.receive() => match message {
                     Ok(CloudMessage::Drain(drain)) => {
                         self.tell(Leave::Drain(drain.delay));
@@ -118,6 +119,7 @@ impl Served {
                         break self.cause_soon().await;
                     }
                 },
+                cause = self.handle.closed() => break cause,
                 // A tunnel that stands is not yet one that is found: the registry may have forgotten it.
                 _ = questions.tick(), if finish_by.is_none() => {
                     drop(timeout(CONTROL_LIMIT, control.send(&DeviceMessage::StatusQuery)).await);
@@ -169,3 +171,30 @@ const LONGEST_FINISH: Duration = Duration::from_secs(3600);
 const FINISH: Duration = Duration::from_secs(30);
 const CONTROL_LIMIT: Duration = Duration::from_secs(2);
 const ASK_EVERY: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use model::Generation;
+    use tcpmux_proto::{Replaced, testing::Pair};
+
+    use super::*;
+
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "a test has no shutdown to wait for")]
+    async fn the_last_word_of_the_cloud_counts_although_the_end_came_with_it() {
+        let replaced = CloudMessage::Replaced(Replaced { generation: Generation(2) });
+        let revoked = CloudMessage::Goodbye(Goodbye { cause: DisconnectCause::Revoked });
+        let said = [(replaced, DisconnectCause::Replaced), (revoked, DisconnectCause::Revoked)];
+        // Which of two things that are ready is taken would otherwise be chance.
+        for (message, cause) in said.iter().cycle().take(40) {
+            let mut pair = Pair::new(|driver| drop(tokio::spawn(driver))).await;
+            pair.cloud_control.send(message).await.unwrap();
+            pair.cloud.close(*cause);
+            // A machine that was busy finds both when it looks.
+            pair.device.handle.closed().await;
+            let (services, tasks) = (Arc::new(Services::new(&[], false, None).unwrap()), Tasks::new());
+            let mut session = Session::start(pair.device, Fingerprint([1; 32]), services, &tasks);
+            assert_eq!(session.leave().await, Leave::Ended(*cause));
+        }
+    }
+}

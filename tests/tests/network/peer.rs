@@ -36,11 +36,17 @@ impl Peer {
         Ok(Self { stream: tls.connect(cloud.device_address()).await? })
     }
 
-    /// A session that stands. The boot id is always the same: this is one device that comes again.
+    /// A session that stands and was talked on. The boot id is always the same: one device that comes again.
     pub(super) async fn welcomed(cloud: &Cloud, identity: &Identity) -> Self {
         let mut peer = Self::dial(cloud, identity).await.unwrap();
         assert_eq!(peer.greet("by-hand").await, Greeted::Welcome);
-        peer
+        peer.send(&frame(1, 0, &message(br#"{"type":"ping","n":7}"#))).await;
+        while let Some((header, payload)) = peer.frame().await {
+            if header.kind == FrameKind::Data && String::from_utf8_lossy(&payload).contains("pong") {
+                return peer;
+            }
+        }
+        panic!("the session ended")
     }
 
     /// Says hello and waits for the answer.

@@ -182,10 +182,11 @@ impl Secrets {
         self.0.last_mut().expect("just pushed").1.push(signature.into_bytes());
     }
 
-    /// A private key in a PEM file: its lines, and the scalar in them.
+    /// A private key in a PEM file: the two lines with its scalar (the third is the public key's alone), and
+    /// the scalar itself.
     fn key_file(&mut self, what: &str, file: &Path) {
         let text = std::fs::read_to_string(file).unwrap();
-        let lines = text.lines().filter(|line| !line.starts_with('-') && line.len() > 30);
+        let lines = text.lines().filter(|line| !line.starts_with('-')).take(2);
         let mut forms: Vec<Vec<u8>> = lines.map(|line| line.as_bytes().to_vec()).collect();
         let PrivateKeyDer::Pkcs8(der) = PrivateKeyDer::from_pem_slice(text.as_bytes()).unwrap() else {
             panic!("{what} is not PKCS #8")

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tests::{Cloud, Device, EnrolledDevice, web};
+use tests::{Cloud, Device, EnrolledDevice, eventually, web};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -24,14 +24,26 @@ async fn two_thousand_silent_sockets_at_each_door_keep_nobody_out() {
     let enrolled = EnrolledDevice::enrol(&cloud, "cam-01").await;
     let token = cloud.token("cam-01", "operator").await;
     let before = (cloud.process().resident_kib(), descriptors(cloud.process().id()));
+    let cloud_id = cloud.process().id();
     let doors = [cloud.device_address(), cloud.user().address()];
     let began = Instant::now();
     let mut sockets = vec![];
-    for (source, door) in (2..6).flat_map(|source| doors.map(|door| (source, door))) {
-        for _ in 0..500 {
-            sockets.push(connect(door, source).await);
+    for batch in 0..20 {
+        let mut connecting = JoinSet::new();
+        for number in 0..200 {
+            connecting.spawn(connect(doors[number % 2], 2 + (batch % 4)));
         }
+        sockets.extend(connecting.join_all().await);
+        // Else the system's own queue would overflow, and sockets that the cloud never saw be counted.
+        let all = before.1 + sockets.len();
+        eventually("the cloud has them", || async {
+            let now = descriptors(cloud_id);
+            // After five seconds the first ones are let go already.
+            if now >= all || began.elapsed() > Duration::from_secs(4) { Ok(()) } else { Err(now) }
+        })
+        .await;
     }
+    let held = descriptors(cloud_id) - before.1;
     let mut dribbling = JoinSet::new();
     for number in 0..200 {
         let socket = connect(doors[number % 2], 6).await;
@@ -46,7 +58,7 @@ async fn two_thousand_silent_sockets_at_each_door_keep_nobody_out() {
     cloud.user().get("/d/cam-01/web/method").bearer(&token).send().await.expect(200).await;
     let grown = cloud.process().resident_kib().saturating_sub(before.0);
     tell(format!(
-        "4,200 sockets within {all_there:?}, a device connected within {connected:?}; cloud +{grown} KiB"
+        "4,000 sockets, of which {held} were held when the last came, within {all_there:?}, a device connected within {connected:?}; cloud +{grown} KiB"
     ));
     assert!(grown < 128 * 1024, "{grown} KiB");
 
