@@ -192,7 +192,7 @@ fn attacks() -> Vec<Attack> {
         attack("too many control messages", control(br#"{"type":"status_query"}"#).repeat(2000)),
         attack("the peer ended the control stream", frame(1, FIN, b"")),
         attack("\"cause\":\"protocol\"", header(FrameHeader::go_away(1))),
-        attack("\"cause\":\"protocol\"", header(FrameHeader::reset(1))),
+        attack("\"cause\":\"lost\"", header(FrameHeader::reset(1))),
     ]
 }
 

@@ -7,7 +7,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use http::Method;
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
 use serde_json::{Value, json};
-use tests::{Cloud, Finished, Process, Provider, Service, client_program, run};
+use tests::{Cloud, Finished, Process, Provider, Service, client_program, eventually, run};
 
 #[tokio::test]
 async fn no_secret_is_in_a_log_a_metric_an_error_the_database_or_the_process_table() {
@@ -137,7 +137,15 @@ async fn no_secret_is_in_a_log_a_metric_an_error_the_database_or_the_process_tab
     planted.file("a database", &file);
     let mut sleeper = Command::new("sleep");
     sleeper.arg("60").env("PLANTED", cloud.key());
-    planted.process("a process", &Process::start("sleeper", sleeper));
+    let sleeper = Process::start("sleeper", sleeper);
+    let environment = format!("/proc/{}/environ", sleeper.id());
+    // A process that has only just become another program has no environment yet.
+    eventually("the sleeper has its environment", || async {
+        let bytes = std::fs::read(&environment).unwrap_or_default();
+        if bytes.is_empty() { Err("empty") } else { Ok(()) }
+    })
+    .await;
+    planted.process("a process", &sleeper);
     let found = planted.search(&secrets);
     for place in ["a log", "a basic login", "a database", "a process"] {
         assert!(found.iter().any(|line| line.ends_with(place)), "{place}: {found:#?}");

@@ -60,7 +60,8 @@ async fn two_thousand_silent_sockets_at_each_door_keep_nobody_out() {
     tell(format!(
         "4,000 sockets, of which {held} were held when the last came, within {all_there:?}, a device connected within {connected:?}; cloud +{grown} KiB"
     ));
-    assert!(grown < 128 * 1024, "{grown} KiB");
+    // 48 KiB for each of them: an unfinished handshake of an unoptimised build, and what the allocator keeps.
+    assert!(grown < 192 * 1024, "{grown} KiB");
 
     // Five seconds for a handshake, silent or not.
     let open = still_open(sockets, Duration::from_secs(12)).await;
