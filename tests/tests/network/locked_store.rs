@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::json;
 use tests::{Cloud, Device, Provider, eventually, eventually_within, web};
 use tokio::time::timeout;
@@ -36,8 +37,10 @@ async fn a_locked_database_stops_no_request_and_no_device_and_is_no_internal_err
         ),
         ("a new person", cloud.user().get("/v1/me").bearer(&provider.token("bob"))),
     ];
-    for (what, call) in calls {
-        let answer = timeout(Duration::from_secs(20), call.send()).await.expect(what);
+    let answers = calls.map(|(what, call)| async move {
+        (what, timeout(Duration::from_secs(20), call.send()).await.expect(what))
+    });
+    for (what, answer) in join_all(answers).await {
         let (status, retry) = (answer.status.as_u16(), answer.header("retry-after").to_owned());
         let said = answer.text().await;
         assert_eq!(status, 503, "{what}: {said}");

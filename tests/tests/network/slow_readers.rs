@@ -153,4 +153,4 @@ impl Before {
     }
 }
 
-const MEASURE: Duration = Duration::from_secs(3);
+const MEASURE: Duration = Duration::from_secs(2);
