@@ -4,35 +4,23 @@
 //! old one out once the longest token made with it has ended.
 
 use std::{
-    fs,
-    io::Write,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use model::Secret;
-use runtime::jose::{SigningError, SigningKey};
+use runtime::{
+    jose::{SigningError, SigningKey},
+    private_file::{self, PrivateFileError},
+};
 
 /// Why the key file is of no use.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
-    /// It cannot be read or written.
-    #[error("cannot use the key file {path}: {source}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
-    /// Others can read it.
-    #[error("the key file {path} can be read by others (mode {mode:o}); make it private: chmod 600 {path}")]
-    Readable {
-        /// The file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
+    /// It cannot be read or written, or others can read it.
+    #[error("the authorizer's key: {0}")]
+    File(#[from] PrivateFileError),
     /// It holds something else.
     #[error("the key file {path} must hold one or two unencrypted PKCS#8 P-256 keys in PEM: {reason}")]
     Content {
@@ -48,22 +36,18 @@ pub enum KeyFileError {
 
 /// The keys of the file, made with one new key where there is none. At least one, at most two.
 pub(crate) fn load_or_create(path: &Path) -> Result<Vec<SigningKey>, KeyFileError> {
-    let file_error = |source| KeyFileError::File { path: path.to_owned(), source };
-    match fs::metadata(path) {
-        Ok(metadata) => {
-            let mode = metadata.permissions().mode() & 0o777;
-            if mode & 0o077 != 0 {
-                return Err(KeyFileError::Readable { path: path.to_owned(), mode });
-            }
-            let text = Secret::new(fs::read_to_string(path).map_err(file_error)?);
+    match private_file::read(path) {
+        Ok(text) => {
             read(text.expose()).map_err(|reason| KeyFileError::Content { path: path.to_owned(), reason })
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(PrivateFileError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
             let key = SigningKey::generate()?;
-            write_new(path, &key.to_pkcs8()?).map_err(file_error)?;
+            let der = STANDARD.encode(key.to_pkcs8()?.expose());
+            let text = Secret::new(format!("{BEGIN}\n{der}\n{END}\n"));
+            private_file::replace(path, text.expose().as_bytes())?;
             Ok(vec![key])
         }
-        Err(error) => Err(file_error(error)),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -85,27 +69,13 @@ fn read(text: &str) -> Result<Vec<SigningKey>, String> {
     }
 }
 
-/// Writes beside the name and then takes it, so that a crash leaves no half of a key.
-fn write_new(path: &Path, der: &Secret<Vec<u8>>) -> std::io::Result<()> {
-    let text = Secret::new(format!("{BEGIN}\n{}\n{END}\n", STANDARD.encode(der.expose())));
-    let beside = path.with_extension("key.new");
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    file.write_all(text.expose().as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => fs::File::open(folder)?.sync_all(),
-        _ => Ok(()),
-    }
-}
-
 const BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
 const END: &str = "-----END PRIVATE KEY-----";
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
     use super::*;
 
     #[test]
@@ -139,7 +109,10 @@ mod tests {
         let path = folder.path().join("authorizer.key");
         load_or_create(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(load_or_create(&path), Err(KeyFileError::Readable { mode: 0o640, .. })));
+        assert!(matches!(
+            load_or_create(&path),
+            Err(KeyFileError::File(PrivateFileError::Open { mode: 0o640, .. }))
+        ));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         for content in [
             "",

@@ -35,16 +35,7 @@ impl Provisioning {
         request: Request<Body>,
     ) -> Response<Body> {
         let headers = request.headers().clone();
-        match self.enrol(&info, &headers, request).await {
-            Ok(der) => {
-                count("ok");
-                est::certificate(&headers, &der)
-            }
-            Err(refusal) => {
-                count(refusal.word);
-                refusal.into_response()
-            }
-        }
+        est::respond(&headers, self.enrol(&info, &headers, request).await, count)
     }
 
     async fn enrol(

@@ -100,8 +100,26 @@ pub(crate) fn ca_certificates(headers: &HeaderMap, pkcs7: &[u8], pem: String) ->
     answer(PKCS7_TYPE, text)
 }
 
-/// The answer to an enrolment: the new certificate alone (RFC 7030 §4.2.3).
-pub(crate) fn certificate(headers: &HeaderMap, der: &[u8]) -> Response<Body> {
+/// The answer to an enrolment or a renewal; its outcome is counted under a word.
+pub(crate) fn respond(
+    headers: &HeaderMap,
+    outcome: Result<Vec<u8>, EstRefusal>,
+    count: impl FnOnce(&'static str),
+) -> Response<Body> {
+    match outcome {
+        Ok(der) => {
+            count("ok");
+            certificate(headers, &der)
+        }
+        Err(refusal) => {
+            count(refusal.word);
+            refusal.into_response()
+        }
+    }
+}
+
+/// The new certificate alone (RFC 7030 §4.2.3).
+fn certificate(headers: &HeaderMap, der: &[u8]) -> Response<Body> {
     let mut response = if wants_pem(headers) {
         answer(PEM_TYPE, ca::pem::encode(ca::pem::CERTIFICATE, der))
     } else {

@@ -37,16 +37,7 @@ impl Provisioning {
             Ok(parent) => self.renew_counted(parent, &headers, request).await,
             Err(refusal) => Err(refusal),
         };
-        match renewed {
-            Ok(der) => {
-                count("ok");
-                est::certificate(&headers, &der)
-            }
-            Err(refusal) => {
-                count(refusal.word);
-                refusal.into_response()
-            }
-        }
+        est::respond(&headers, renewed, count)
     }
 
     /// A device that asks again and again for what it does not get is told to wait, before that costs

@@ -1,5 +1,5 @@
 //! What every process here needs in order to run: time, tasks and their end, randomness, logs,
-//! back-off, TLS settings, accept loops.
+//! back-off, TLS settings, accept loops, sockets, private files.
 //!
 //! Behind features: `http` (route tables, serving, problem documents) and `jose` (key sets and token
 //! checks). Knows no domain room.
@@ -8,8 +8,10 @@ mod backoff;
 mod clock;
 pub mod listen;
 pub mod logs;
+pub mod private_file;
 pub mod random;
 mod signal;
+pub mod sockets;
 mod tasks;
 pub mod tls;
 

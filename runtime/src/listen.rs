@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustls::{ServerConfig, server::Acceptor};
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
-use crate::Tasks;
+use crate::{Tasks, sockets};
 
 /// Bounds of a door.
 #[derive(Debug, Clone, Copy)]
@@ -114,7 +114,7 @@ pub async fn accept(listener: TcpListener, tasks: &Tasks, mut serve: impl FnMut(
         };
         match accepted {
             Ok((socket, peer)) => {
-                if let Err(error) = tune(&socket) {
+                if let Err(error) = sockets::tune(&socket, PATIENCE) {
                     tracing::debug!(%peer, %error, "socket options");
                 }
                 serve(socket, peer);
@@ -126,19 +126,6 @@ pub async fn accept(listener: TcpListener, tasks: &Tasks, mut serve: impl FnMut(
             }
         }
     }
-}
-
-/// The options of every TCP socket here: no delay, and a dead peer noticed beneath the protocol. The user timeout also
-/// bounds for how long a peer may keep its window shut (RFC 9293 §3.8.6.1 leaves that to the application).
-fn tune(socket: &TcpStream) -> io::Result<()> {
-    let socket = SockRef::from(socket);
-    socket.set_tcp_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(15))
-        .with_interval(Duration::from_secs(5))
-        .with_retries(3);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(PATIENCE))
 }
 
 async fn handshake(

@@ -2,13 +2,14 @@
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read, Write},
+    io,
     net::SocketAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use model::Secret;
+use runtime::private_file::{self, PrivateFileError};
 use serde::{Deserialize, Serialize};
 
 /// A data directory that this process owns until it ends.
@@ -24,16 +25,17 @@ pub enum DataError {
     /// Another process has it.
     #[error("{0} is in use by another tcpmux process; stop it, or name another directory with --data")]
     InUse(PathBuf),
-    /// Others could read the secrets in it.
-    #[error("{path} can be read by others (mode {mode:o}); run: chmod {remedy} {path}")]
-    TooOpen {
-        /// The file or directory.
+    /// Others could see the secrets in it.
+    #[error("{path} can be entered by others (mode {mode:o}); run: chmod 700 {path}")]
+    Open {
+        /// The directory.
         path: String,
         /// Its mode.
         mode: u32,
-        /// What it should be.
-        remedy: &'static str,
     },
+    /// A file in it.
+    #[error(transparent)]
+    File(#[from] PrivateFileError),
     /// The system refuses.
     #[error("{path}: {source}")]
     Io {
@@ -75,7 +77,7 @@ impl DataDirectory {
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let fail = |source| DataError::Io { path: path.display().to_string(), source };
         if path.exists() {
-            check_mode(path, 0o077, "700")?;
+            check_mode(path)?;
         } else {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fail)?;
         }
@@ -113,7 +115,7 @@ impl DataDirectory {
             return Ok((read_secret(&path)?, false));
         }
         let key = model::hex(&runtime::random::bytes::<32>());
-        write_private(&path, key.as_bytes())?;
+        private_file::replace(&path, key.as_bytes())?;
         Ok((Secret::new(key), true))
     }
 
@@ -125,7 +127,7 @@ impl DataDirectory {
         let path = self.path.join("epoch");
         let last = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u32>().ok());
         let next = last.unwrap_or(0) + 1;
-        write_private(&path, next.to_string().as_bytes())?;
+        private_file::replace(&path, next.to_string().as_bytes())?;
         Ok(next)
     }
 
@@ -135,7 +137,7 @@ impl DataDirectory {
     /// [`DataError`].
     pub fn announce(&self, listening: &Listening) -> Result<(), DataError> {
         let text = serde_json::to_vec(listening).expect("addresses are JSON");
-        write_private(&self.path.join(LISTENING), &text)
+        Ok(private_file::replace(&self.path.join(LISTENING), &text)?)
     }
 }
 
@@ -158,42 +160,21 @@ pub fn listening(data: &Path) -> io::Result<Listening> {
 /// Reads a secret from a file that only its owner may read; line ends at the end are dropped.
 ///
 /// # Errors
-/// [`DataError`].
-pub fn read_secret(path: &Path) -> Result<Secret<String>, DataError> {
-    check_mode(path, 0o077, "600")?;
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(64 * 1024).read_to_string(&mut text));
-    read.map_err(|source| DataError::Io { path: path.display().to_string(), source })?;
-    let secret = Secret::new(text.trim_end_matches(['\n', '\r']).to_owned());
-    zeroize::Zeroize::zeroize(&mut text);
-    Ok(secret)
+/// If others may read it too, or it cannot be read.
+pub fn read_secret(path: &Path) -> Result<Secret<String>, PrivateFileError> {
+    let text = private_file::read(path)?;
+    Ok(Secret::new(text.expose().trim_end_matches(['\n', '\r']).to_owned()))
 }
 
-/// Replaces a file as a whole, readable for its owner alone.
-///
-/// # Errors
-/// [`DataError`].
-pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
-    let fail = |source| DataError::Io { path: path.display().to_string(), source };
-    let beside = path.with_extension("new");
-    let write = || {
-        let mut file =
-            OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-    };
-    write().map_err(fail)
-}
-
-fn check_mode(path: &Path, forbidden: u32, remedy: &'static str) -> Result<(), DataError> {
-    let fail = |source| DataError::Io { path: path.display().to_string(), source };
-    let mode = fs::metadata(path).map_err(fail)?.permissions().mode() & 0o7777;
-    if mode & forbidden == 0 {
-        return Ok(());
+fn check_mode(directory: &Path) -> Result<(), DataError> {
+    let path = directory.display().to_string();
+    match fs::metadata(directory) {
+        Ok(metadata) => match metadata.permissions().mode() & 0o7777 {
+            mode if mode & 0o077 == 0 => Ok(()),
+            mode => Err(DataError::Open { path, mode }),
+        },
+        Err(source) => Err(DataError::Io { path, source }),
     }
-    Err(DataError::TooOpen { path: path.display().to_string(), mode, remedy })
 }
 
 /// The admin key's file name.
@@ -228,7 +209,7 @@ mod tests {
         let path = base.path().join("data");
         drop(DataDirectory::open(&path).unwrap().admin_key().unwrap());
         fs::set_permissions(path.join(ADMIN_KEY), fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(read_secret(&path.join(ADMIN_KEY)), Err(DataError::TooOpen { .. })));
+        assert!(matches!(read_secret(&path.join(ADMIN_KEY)), Err(PrivateFileError::Open { .. })));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         let message = DataDirectory::open(&path).unwrap_err().to_string();
         assert!(message.contains("chmod 700"), "{message}");

@@ -1,6 +1,6 @@
 //! One HTTP connection: protocol by ALPN, timers and bounds set, graceful at the end.
 
-use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use http::{Request, Response};
@@ -9,6 +9,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use model::{Code, Refusal};
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
 
 use super::problem::problem;
 use crate::Tasks;
@@ -98,14 +99,7 @@ pub async fn serve_connection<I, S, F>(
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10))
             .serve_connection(TokioIo::new(io), service);
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            outcome = connection.as_mut() => outcome,
-            () = draining.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
+        until_drained(connection, &draining, |connection| connection.graceful_shutdown()).await
     } else {
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
@@ -115,17 +109,26 @@ pub async fn serve_connection<I, S, F>(
             .title_case_headers(options.title_case_headers)
             .serve_connection(TokioIo::new(io), service)
             .with_upgrades();
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            outcome = connection.as_mut() => outcome,
-            () = draining.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
+        until_drained(connection, &draining, |connection| connection.graceful_shutdown()).await
     };
     if let Err(error) = outcome {
         tracing::debug!(%peer, %error, "HTTP connection ended");
+    }
+}
+
+/// The kinds of connections have their own `graceful_shutdown` each.
+async fn until_drained<C: Future>(
+    connection: C,
+    draining: &CancellationToken,
+    shut_down: impl FnOnce(Pin<&mut C>),
+) -> C::Output {
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        () = draining.cancelled() => {
+            shut_down(connection.as_mut());
+            connection.await
+        }
     }
 }
 

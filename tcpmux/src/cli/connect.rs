@@ -115,7 +115,7 @@ impl WayIn {
         request.headers_mut().insert(header::AUTHORIZATION, bearer);
         request
             .headers_mut()
-            .insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("tcpmux.stream.v1"));
+            .insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(cloud_proxy::SUBPROTOCOL));
         Ok(request)
     }
 }
