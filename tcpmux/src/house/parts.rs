@@ -46,6 +46,18 @@ pub(super) struct Parts {
     external: Option<Arc<CertificateCell>>,
 }
 
+/// What all parts stand on, as the roof has found it.
+struct Ground<'a> {
+    config: &'a Config,
+    data: &'a DataDirectory,
+    listening: &'a Listening,
+    admin_key: AdminKey,
+    node: NodeId,
+    external: Option<Arc<CertificateCell>>,
+    clock: Clock,
+    tasks: Tasks,
+}
+
 impl Parts {
     pub(super) async fn start(
         config: &Config,
@@ -59,25 +71,17 @@ impl Parts {
         let external = config.tls.as_ref().map(|tls| operator_certificate(&tls.certificate, &tls.key));
         let external = external.transpose().map_err(misconfigured)?;
         let admin_key = AdminKey::new(admin_key);
+        let ground = Ground { config, data, listening, admin_key, node, external, clock, tasks };
         if config.has(Role::Provision) {
-            Self::start_whole(config, data, listening, admin_key, node, external, clock, tasks).await
+            Self::start_whole(ground).await
         } else {
-            Self::start_minimal(config, data, listening, admin_key, node, external, clock, tasks)
+            Self::start_minimal(ground)
         }
     }
 
     /// Everything: the internal CA, the store, every room.
-    #[expect(clippy::too_many_arguments, reason = "what the roof has found out, used once")]
-    async fn start_whole(
-        config: &Config,
-        data: &DataDirectory,
-        listening: &Listening,
-        admin_key: AdminKey,
-        node: NodeId,
-        external: Option<Arc<CertificateCell>>,
-        clock: Clock,
-        tasks: Tasks,
-    ) -> Result<Self, Failure> {
+    async fn start_whole(ground: Ground<'_>) -> Result<Self, Failure> {
+        let Ground { config, data, listening, admin_key, node, external, clock, tasks } = ground;
         let door_key = DoorKey::cut();
         let ca_directory = data.path().join("ca");
         let fresh_domain = DeploymentDomain::from_random(random::bytes());
@@ -177,17 +181,8 @@ impl Parts {
     }
 
     /// Tunnel and proxy alone: the operator's CA for devices, the operator's signer of tokens.
-    #[expect(clippy::too_many_arguments, reason = "what the roof has found out, used once")]
-    fn start_minimal(
-        config: &Config,
-        data: &DataDirectory,
-        listening: &Listening,
-        admin_key: AdminKey,
-        node: NodeId,
-        external: Option<Arc<CertificateCell>>,
-        clock: Clock,
-        tasks: Tasks,
-    ) -> Result<Self, Failure> {
+    fn start_minimal(ground: Ground<'_>) -> Result<Self, Failure> {
+        let Ground { config, data, listening, admin_key, node, external, clock, tasks } = ground;
         let registry = Registry::in_process(node, data.next_epoch().map_err(failed)?);
         let door = external.clone().ok_or_else(|| misconfigured(anyhow::anyhow!("tls: is needed")))?;
         let device_ca = config
