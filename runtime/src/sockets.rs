@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// Sets them: no delay (Nagle), and a dead peer noticed beneath the protocol, by three probes 5 s apart after 15 s of
+/// Sets them: no delay (Nagle), little that waits unsent, and a dead peer noticed beneath the protocol, by three probes 5 s apart after 15 s of
 /// silence, and when it leaves what we sent `unread` or unacknowledged for so long (RFC 9293 §3.8.6.1 leaves that to
 /// the application).
 ///
@@ -19,8 +19,13 @@ pub fn tune(socket: &TcpStream, unread: Duration) -> io::Result<()> {
         .with_interval(Duration::from_secs(5))
         .with_retries(3);
     socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     socket.set_tcp_user_timeout(Some(unread))
 }
+
+/// Bytes that may wait unsent in the kernel before the socket takes no more: what stands there can no longer be
+/// overtaken by what is urgent. Two of the largest writes, so that the kernel never runs dry.
+const UNSENT: u32 = 128 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -39,5 +44,6 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(15));
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(5));
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT);
     }
 }

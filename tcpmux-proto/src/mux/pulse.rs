@@ -15,6 +15,8 @@ pub(super) struct Pulse {
     smallest_before: Option<Duration>,
     stretch: Duration,
     measured: Option<Duration>,
+    /// Round trips measured, counted up to [`FIRST_SAMPLES`].
+    samples: u8,
 }
 
 impl Pulse {
@@ -29,6 +31,7 @@ impl Pulse {
             smallest_before: None,
             stretch: now,
             measured: None,
+            samples: 0,
         }
     }
 
@@ -58,8 +61,9 @@ impl Pulse {
 
     /// The opaque value of a ping to send because bytes flow and the round trip is not known, or was long ago.
     pub(super) fn probe(&mut self, now: Duration) -> Option<u32> {
+        // The first is taken while the connection is being made, and says more of that than of the path.
         let fresh = self.measured.is_some_and(|at| now.saturating_sub(at) < PROBE_EVERY);
-        if fresh { None } else { self.ask(now) }
+        if fresh && self.samples >= FIRST_SAMPLES { None } else { self.ask(now) }
     }
 
     /// The peer answered a ping; answers that nobody asked for change nothing.
@@ -67,6 +71,7 @@ impl Pulse {
         let Some((_, at)) = self.asked.filter(|(asked, _)| *asked == opaque) else { return };
         self.asked = None;
         self.measured = Some(now);
+        self.samples = self.samples.saturating_add(1).min(FIRST_SAMPLES);
         if now.saturating_sub(self.stretch) >= STRETCH {
             self.smallest_before = self.smallest.take();
             self.stretch = now;
@@ -96,6 +101,8 @@ impl Pulse {
 
 /// How old a round trip may be while bytes flow.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
+/// Round trips that are measured one after the other as soon as bytes flow.
+const FIRST_SAMPLES: u8 = 4;
 /// How long a smallest round trip is believed: paths change.
 const STRETCH: Duration = Duration::from_secs(60);
 
@@ -137,10 +144,12 @@ mod tests {
     }
 
     #[test]
-    fn a_fresh_round_trip_is_not_measured_again() {
+    fn the_first_round_trips_follow_each_other_and_a_fresh_one_is_not_measured_again() {
         let mut pulse = Pulse::new(seconds(20), seconds(28), seconds(0));
-        let opaque = pulse.probe(seconds(1)).unwrap();
-        pulse.answered(opaque, seconds(2));
+        for _ in 0..FIRST_SAMPLES {
+            let opaque = pulse.probe(seconds(1)).unwrap();
+            pulse.answered(opaque, seconds(2));
+        }
         assert_eq!(pulse.probe(seconds(11)), None);
         assert!(pulse.probe(seconds(12)).is_some());
     }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 /// The receive window of one stream.
 ///
-/// It starts at [`INITIAL`] (the wire says so), grows while the peer fills it within a round trip, and shrinks when it
-/// is used for a small part only: by holding credit back, since credit given cannot be taken.
+/// It starts at [`INITIAL`] (the wire says so) and grows while the peer fills it within a round trip and growing makes
+/// bytes arrive faster: a window that grows for nothing only makes the queue longer in which everybody else stands.
+/// It shrinks, by holding credit back since credit given cannot be taken, when its last growth was for nothing and
+/// when it is used for a small part only.
 #[derive(Debug)]
 pub(super) struct ReceiveWindow {
     /// What the peer may have under way and unread at most.
@@ -18,6 +20,20 @@ pub(super) struct ReceiveWindow {
     /// Start of the longer stretch after which the size is reconsidered, and the most bytes a round trip in it.
     period: Duration,
     peak: u64,
+    /// The last growth, until it is known whether it was worth it.
+    trial: Option<Trial>,
+    /// No growth before this.
+    content_until: Duration,
+}
+
+/// A growth whose worth is not known yet.
+#[derive(Debug, Clone, Copy)]
+struct Trial {
+    /// Bytes a second before it, and the most since.
+    before: u64,
+    since: u64,
+    /// Stretches measured since.
+    stretches: u32,
 }
 
 /// What growing needs to know.
@@ -33,7 +49,16 @@ pub(super) struct Tuning {
 impl ReceiveWindow {
     pub(super) fn new() -> Self {
         let zero = Duration::ZERO;
-        Self { size: INITIAL, open: INITIAL, epoch: zero, delivered: 0, period: zero, peak: 0 }
+        Self {
+            size: INITIAL,
+            open: INITIAL,
+            epoch: zero,
+            delivered: 0,
+            period: zero,
+            peak: 0,
+            trial: None,
+            content_until: zero,
+        }
     }
 
     /// What the peer may still send.
@@ -76,28 +101,65 @@ impl ReceiveWindow {
         self.delivered += count as u64;
         let elapsed = now.saturating_sub(self.epoch);
         let Some(round_trip) = round_trip.map(|rtt| rtt.max(SHORTEST)) else { return };
-        if elapsed < round_trip {
+        // Long enough for a rate that can be compared, however short the path.
+        let stretch = round_trip.max(STRETCH);
+        if elapsed < stretch {
             return;
         }
-        if elapsed > round_trip * IDLE_ROUND_TRIPS {
+        if elapsed > stretch * IDLE_STRETCHES {
             // A pause, not a rate: measure from here.
-            self.delivered = count as u64;
-        } else {
-            let per_round_trip =
-                u128::from(self.delivered) * round_trip.as_nanos() / elapsed.as_nanos().max(1);
-            self.peak = self.peak.max(u64::try_from(per_round_trip).unwrap_or(u64::MAX));
-            self.delivered = 0;
+            (self.delivered, self.epoch) = (count as u64, now);
+            self.trial = None;
+            return self.reconsider(now);
         }
-        self.epoch = now;
-        if self.peak * 2 > u64::from(self.size) {
-            let room = u32::try_from(spare).unwrap_or(u32::MAX);
-            let grown = self.size.saturating_mul(2).min(max);
-            if grown > self.size && grown - self.size <= room {
-                self.size = grown;
+        let rate = per(self.delivered, elapsed, Duration::from_secs(1));
+        let per_round_trip = per(self.delivered, elapsed, round_trip);
+        self.peak = self.peak.max(per_round_trip);
+        (self.delivered, self.epoch) = (0, now);
+        if !self.was_worth_it(rate, now) {
+            return;
+        }
+        if per_round_trip.saturating_mul(2) > u64::from(self.size) {
+            if now >= self.content_until {
+                self.grow(rate, max, spare);
             }
             (self.peak, self.period) = (0, now);
-        } else if now.saturating_sub(self.period) >= PERIOD {
-            if self.peak * 8 < u64::from(self.size) {
+        } else {
+            self.reconsider(now);
+        }
+    }
+
+    /// Whether the last growth is settled. One that did not pay is taken back, and it stays so for a while.
+    fn was_worth_it(&mut self, rate: u64, now: Duration) -> bool {
+        let Some(trial) = &mut self.trial else { return true };
+        trial.stretches += 1;
+        trial.since = trial.since.max(rate);
+        // A tenth more.
+        let paid = u128::from(trial.since) * 10 >= u128::from(trial.before) * 11;
+        if !paid && trial.stretches < TRIAL_STRETCHES {
+            return false;
+        }
+        self.trial = None;
+        if !paid {
+            self.size = (self.size / 2).max(INITIAL);
+            self.content_until = now + PERIOD;
+        }
+        paid
+    }
+
+    fn grow(&mut self, rate: u64, max: u32, spare: usize) {
+        let room = u32::try_from(spare).unwrap_or(u32::MAX);
+        let grown = self.size.saturating_mul(2).min(max);
+        if grown > self.size && grown - self.size <= room {
+            self.size = grown;
+            self.trial = Some(Trial { before: rate, since: 0, stretches: 0 });
+        }
+    }
+
+    /// A large window that a period long was used for a small part is halved.
+    fn reconsider(&mut self, now: Duration) {
+        if now.saturating_sub(self.period) >= PERIOD {
+            if self.peak.saturating_mul(8) < u64::from(self.size) {
                 self.size = (self.size / 2).max(INITIAL);
             }
             (self.peak, self.period) = (0, now);
@@ -105,13 +167,23 @@ impl ReceiveWindow {
     }
 }
 
+/// How many bytes fall into a span at the pace of these.
+fn per(bytes: u64, elapsed: Duration, span: Duration) -> u64 {
+    let share = u128::from(bytes) * span.as_nanos() / elapsed.as_nanos().max(1);
+    u64::try_from(share).unwrap_or(u64::MAX)
+}
+
 /// The window every yamux stream begins with.
 pub(super) const INITIAL: u32 = 256 * 1024;
 /// Shorter round trips are measured as this one: below, timers and schedulers are what is measured.
 const SHORTEST: Duration = Duration::from_micros(50);
-/// A stretch longer than this many round trips was a pause.
-const IDLE_ROUND_TRIPS: u32 = 8;
-/// How long a window stays large without need.
+/// The shortest time over which delivery is measured.
+const STRETCH: Duration = Duration::from_millis(4);
+/// A stretch this many times as long as it should be was a pause.
+const IDLE_STRETCHES: u32 = 8;
+/// Stretches until a growth must have shown: its credit takes a round trip, and TCP opens its own window too.
+const TRIAL_STRETCHES: u32 = 4;
+/// How long a window stays large without need, or small after a growth that was for nothing.
 const PERIOD: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -137,9 +209,44 @@ mod tests {
     }
 
     #[test]
+    fn a_window_stops_growing_where_that_makes_nothing_faster() {
+        // A path that carries 1 MiB a round trip; what is sent beyond that waits in its queues.
+        let (mut window, mut now) = (ReceiveWindow::new(), Duration::ZERO);
+        let mut largest = 0;
+        for _ in 0..80 {
+            run(&mut window, &mut now, 1, 1 << 20, usize::MAX);
+            largest = largest.max(window.size);
+        }
+        assert_eq!(window.size, 1 << 20);
+        assert_eq!(largest, 2 << 20, "one growth is tried beyond what is of use");
+        // A while later it tries again, and a path that has become wider is used.
+        for _ in 0..200 {
+            run(&mut window, &mut now, 1, 4 << 20, usize::MAX);
+        }
+        assert!(window.size >= 4 << 20, "{}", window.size);
+    }
+
+    #[test]
+    fn a_round_trip_that_is_measured_too_long_does_not_blow_a_window_up() {
+        // A short path at 1 GB/s whose round trip was measured when it was busy: as 20 ms.
+        let (mut window, mut now) = (ReceiveWindow::new(), Duration::ZERO);
+        let step = Duration::from_micros(100);
+        for _ in 0..50_000 {
+            now += step;
+            let count = window.open().min(100_000);
+            window.receive(count);
+            let tuning = Tuning { round_trip: Some(Duration::from_millis(20)), ..tuning(now) };
+            if window.deliver(count as usize, 0, tuning) {
+                window.grant(0);
+            }
+            assert!(window.size <= 2 * INITIAL, "{}", window.size);
+        }
+    }
+
+    #[test]
     fn a_window_doubles_each_round_trip_until_the_cap_while_the_peer_fills_it() {
         let (mut window, mut now) = (ReceiveWindow::new(), Duration::ZERO);
-        run(&mut window, &mut now, 10, u32::MAX, usize::MAX);
+        run(&mut window, &mut now, 20, u32::MAX, usize::MAX);
         assert_eq!(window.size, 16 << 20);
     }
 
@@ -168,7 +275,7 @@ mod tests {
     #[test]
     fn a_large_window_that_is_hardly_used_shrinks_by_holding_credit_back() {
         let (mut window, mut now) = (ReceiveWindow::new(), Duration::ZERO);
-        run(&mut window, &mut now, 10, u32::MAX, usize::MAX);
+        run(&mut window, &mut now, 20, u32::MAX, usize::MAX);
         let charged = window.charge(0);
         run(&mut window, &mut now, 2000, 100_000, usize::MAX);
         assert_eq!(window.size, 512 * 1024, "more than four times what a round trip brings is kept");
