@@ -142,16 +142,20 @@ impl TunnelServer {
         self.admission.admit(presented, self.clock.now()).map_err(NoSession::Admission)?;
         check(hello)?;
         let verdict = self.sessions.judge(&presented.device, &hello.boot_id, Instant::now());
-        if verdict == Verdict::DampAndTell {
+        if matches!(verdict, Verdict::DampAndTell | Verdict::AllowAndTell) {
             tracing::warn!(
                 device = %presented.device,
                 certificate = %presented.fingerprint,
-                "one certificate is used from two places; the standing session is kept"
+                kept = verdict == Verdict::DampAndTell,
+                "one certificate is used from two places"
             );
             let at = self.clock.now();
             self.registry.publish(Event::CloneSuspected { device: presented.device.clone(), at });
         }
-        if verdict == Verdict::Allow { Ok(()) } else { Err(NoSession::Clone) }
+        match verdict {
+            Verdict::Allow | Verdict::AllowAndTell => Ok(()),
+            Verdict::Damp | Verdict::DampAndTell => Err(NoSession::Clone),
+        }
     }
 
     /// Welcomes the device and puts its session into the table.

@@ -12,7 +12,7 @@ use tcpmux_proto::SessionHandle;
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    clones::{Flips, Verdict},
+    clones::{Flips, Superseded, Verdict},
     pending::Pending,
 };
 
@@ -53,7 +53,13 @@ pub(crate) enum NotEntered {
 #[derive(Debug)]
 pub(crate) struct Sessions {
     hasher: RandomState,
-    shards: Vec<Mutex<HashMap<DeviceRef, Live>>>,
+    shards: Vec<Mutex<Shard>>,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    live: HashMap<DeviceRef, Live>,
+    superseded: Superseded,
 }
 
 impl Default for Sessions {
@@ -77,7 +83,8 @@ impl Sessions {
         if let Err(no) = admit(&live.presented) {
             return Err(NotEntered::NotAdmitted(no));
         }
-        match shard.entry(live.presented.device.clone()) {
+        let Shard { live: sessions, superseded } = &mut *shard;
+        match sessions.entry(live.presented.device.clone()) {
             Entry::Vacant(place) => {
                 place.insert(live);
             }
@@ -87,6 +94,7 @@ impl Sessions {
             Entry::Occupied(mut place) => {
                 live.flips = place.get_mut().flips.take();
                 if is_flip(place.get(), &live.handle.hello().boot_id) {
+                    superseded.note(place.key(), &place.get().handle.hello().boot_id, now);
                     live.flips.get_or_insert_default().note(now);
                 }
                 let order = Order::Replaced(live.generation);
@@ -99,11 +107,16 @@ impl Sessions {
 
     /// Judges whether a device that says this boot id may take the place of the session that stands.
     pub(crate) fn judge(&self, device: &DeviceRef, boot_id: &str, now: Instant) -> Verdict {
-        match self.shard(device).get_mut(device) {
+        let mut shard = self.shard(device);
+        let verdict = match shard.live.get_mut(device) {
             Some(standing) if is_flip(standing, boot_id) => {
                 standing.flips.as_mut().map_or(Verdict::Allow, |flips| flips.judge(now))
             }
             _ => Verdict::Allow,
+        };
+        match verdict {
+            Verdict::Allow if shard.superseded.returns(device, boot_id, now) => Verdict::AllowAndTell,
+            verdict => verdict,
         }
     }
 
@@ -116,7 +129,7 @@ impl Sessions {
     /// Takes a device's session out of the table if the condition holds: from then on nobody opens a
     /// stream on it.
     pub(crate) fn take_if(&self, device: &DeviceRef, condition: impl FnOnce(&Live) -> bool) -> Option<Live> {
-        match self.shard(device).entry(device.clone()) {
+        match self.shard(device).live.entry(device.clone()) {
             Entry::Occupied(place) if condition(place.get()) => Some(place.remove()),
             _ => None,
         }
@@ -124,14 +137,14 @@ impl Sessions {
 
     /// What is needed to open a stream to a device.
     pub(crate) fn reach(&self, device: &DeviceRef) -> Option<(SessionHandle, Arc<Pending>)> {
-        self.shard(device).get(device).map(|live| (live.handle.clone(), Arc::clone(&live.pending)))
+        self.shard(device).live.get(device).map(|live| (live.handle.clone(), Arc::clone(&live.pending)))
     }
 
     /// Takes out every session for which the condition holds.
     pub(crate) fn take_all_if(&self, condition: impl Fn(&Live) -> bool) -> Vec<Live> {
         let mut taken = Vec::new();
         for shard in &self.shards {
-            taken.extend(lock(shard).extract_if(|_, live| condition(live)).map(|(_, live)| live));
+            taken.extend(lock(shard).live.extract_if(|_, live| condition(live)).map(|(_, live)| live));
         }
         taken
     }
@@ -140,20 +153,21 @@ impl Sessions {
     /// can be spread over time.
     pub(crate) fn visit_part(&self, part: usize, parts: usize, mut visit: impl FnMut(&mut Live)) {
         for shard in self.shards.iter().skip(part).step_by(parts.max(1)) {
-            lock(shard).values_mut().for_each(&mut visit);
+            lock(shard).live.values_mut().for_each(&mut visit);
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).len()).sum()
+        self.shards.iter().map(|shard| lock(shard).live.len()).sum()
     }
 
     pub(crate) fn stream_count(&self) -> usize {
-        let of_shard = |shard| lock(shard).values().map(|live| live.handle.stream_count()).sum::<usize>();
+        let of_shard =
+            |shard| lock(shard).live.values().map(|live| live.handle.stream_count()).sum::<usize>();
         self.shards.iter().map(of_shard).sum()
     }
 
-    fn shard(&self, device: &DeviceRef) -> MutexGuard<'_, HashMap<DeviceRef, Live>> {
+    fn shard(&self, device: &DeviceRef) -> MutexGuard<'_, Shard> {
         let index = self.hasher.hash_one(device) % SHARDS as u64;
         lock(&self.shards[usize::try_from(index).unwrap_or(0)])
     }
@@ -163,7 +177,7 @@ fn is_flip(standing: &Live, boot_id: &str) -> bool {
     standing.handle.hello().boot_id != boot_id
 }
 
-fn lock(shard: &Mutex<HashMap<DeviceRef, Live>>) -> MutexGuard<'_, HashMap<DeviceRef, Live>> {
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

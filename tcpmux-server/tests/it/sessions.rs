@@ -144,6 +144,25 @@ async fn two_machines_with_one_certificate_are_noticed_and_one_of_them_stays_usa
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_thief_who_takes_the_place_and_hangs_up_is_told_when_the_device_returns() {
+    let cloud = Cloud::start();
+    let camera = cloud.enrolled("cam-01");
+    let _device = cloud.connect(&camera, "device").await;
+    let thief = cloud.connect(&camera, "thief").await;
+    let generation = thief.welcome.generation;
+    drop(thief);
+    cloud.ended(generation).await;
+    // The device was told to wait, and comes again under its boot: it has its place, and somebody is told.
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    cloud.try_connect(&camera, "device").await.unwrap();
+    let suspected = cloud.event(|event| match event {
+        Event::CloneSuspected { device, .. } => Some(device.clone()),
+        _ => None,
+    });
+    assert_eq!(suspected.await, camera.device);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_device_that_restarts_often_but_leaves_before_it_returns_is_no_clone() {
     let cloud = Cloud::start();
     let camera = cloud.enrolled("cam-01");
