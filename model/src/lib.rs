@@ -4,7 +4,7 @@
 //!
 //! - people and machines: [`TenantName`], [`DeviceId`], [`DeviceRef`], [`UserId`], [`ServiceName`], [`Target`]
 //! - who may do what: [`Level`], [`ServiceSet`], [`Grant`], [`Actor`] and its proofs
-//! - secrets with a short life: [`Passcode`], [`Secret`]
+//! - secrets with a short life: [`Passcode`], [`ClaimCode`], [`Secret`]
 //! - certificates: [`Fingerprint`], [`Serial`], [`CertificateStatus`]
 //! - what is live: [`SessionId`], [`Generation`], [`NodeId`], [`RequestId`]
 //! - what happened: [`Event`]
@@ -12,6 +12,7 @@
 
 mod actor;
 mod certificate;
+mod claim_code;
 mod event;
 mod grant;
 mod id;
@@ -24,6 +25,7 @@ mod timestamp;
 
 pub use actor::{Actor, AdminActor, DeviceActor, DoorKey, UserActor};
 pub use certificate::{CertificateStatus, Fingerprint, RevocationReason, Serial};
+pub use claim_code::{ClaimCode, ClaimCodeError, ClaimDigest};
 pub use event::{DisconnectCause, Event};
 pub use grant::{Grant, Level, MethodClass, ServiceSet};
 pub use id::{Generation, NodeId, RequestId, SessionId, UserId};

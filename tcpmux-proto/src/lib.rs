@@ -37,10 +37,11 @@
 //! # Inside
 //!
 //! The control stream carries [`Hello`] and the messages of [`control`]; a [`StreamHeader`] begins every other
-//! stream. Liveness is a matter of the multiplexer: any byte received is life, pings go out when it is quiet.
+//! stream; [`agent`] has the calls to the daemon itself. Liveness is a matter of the multiplexer: any byte received is life, pings go out when it is quiet.
 //!
 //! [`testing::Pair`] is a whole tunnel in memory for the tests of other crates.
 
+pub mod agent;
 pub mod control;
 mod dial;
 mod driver;

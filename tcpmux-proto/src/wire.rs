@@ -48,6 +48,20 @@ pub(crate) mod hex32 {
     }
 }
 
+/// A text that is not to be shown.
+pub(crate) mod secret_text {
+    use model::Secret;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(value: &Secret<String>, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str(value.expose())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Secret<String>, D::Error> {
+        String::deserialize(input).map(Secret::new)
+    }
+}
+
 /// A cause that this version does not know is an ordinary close.
 pub(crate) fn known_cause<'de, D: Deserializer<'de>>(input: D) -> Result<DisconnectCause, D::Error> {
     let text = serde_json::Value::deserialize(input)?;

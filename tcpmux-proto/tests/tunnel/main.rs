@@ -1,6 +1,7 @@
 //! The tunnel as a whole: stories over drivers, hostile peers, simulated networks, the yamux crate as the other end.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod agent;
 mod endings;
 mod floods;
 mod hostile;
