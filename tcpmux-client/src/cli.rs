@@ -28,6 +28,9 @@ pub(crate) enum Command {
     Run(Run),
     /// Tell who this device is and whether it is connected
     Status(Status),
+    /// Print the code with which a person can claim this device
+    #[command(after_help = CLAIM_NOTES)]
+    Claim(Run),
     /// Look for what stands between this device and its cloud
     Doctor(Run),
 }
@@ -70,6 +73,9 @@ pub(crate) struct Run {
     /// Answer no local programs
     #[arg(long, env = "TCPMUX_CLIENT_NO_LOCAL_API")]
     pub(crate) no_local_api: bool,
+    /// Where the claim code is shown [default: claim_code in the state directory]
+    #[arg(long, env = "TCPMUX_CLIENT_CLAIM_CODE", value_name = "FILE")]
+    pub(crate) claim_code: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -83,6 +89,11 @@ pub(crate) struct Status {
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failed, 2 usage, 5 passcode already used or refused, \
 6 network, 7 not connected, 78 bad configuration";
+
+const CLAIM_NOTES: &str = "The cloud sends a code when the device connects and has no owner. Whoever reads it can \
+claim the device\nwhile it is connected, with POST /v1/claims at the cloud; then the code is gone. It comes alone on \
+standard output.\n\nExit codes: 0 a code was printed, 1 no identity or no right to read the code, 5 the device has an owner, \
+7 not connected yet";
 
 const ENROLL_EXAMPLES: &str = "Examples:
   tcpmux-client enroll -                    then paste the tcpmux://… string of `tcpmux passcode new`

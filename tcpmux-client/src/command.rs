@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod claim;
 mod doctor;
 mod enroll;
 mod run;
@@ -36,6 +37,10 @@ pub(crate) async fn execute(cli: Cli) -> Result<u8, Failure> {
             status::status(daemon_config(config_file(&arguments.run)?, arguments.run)?, &arguments.output)
                 .await
         }
+        Command::Claim(arguments) => {
+            start_log(&log, &LogSection::default(), "error")?;
+            claim::claim(daemon_config(config_file(&arguments)?, arguments)?).await
+        }
         Command::Doctor(arguments) => {
             start_log(&log, &LogSection::default(), "error")?;
             doctor::doctor(daemon_config(config_file(&arguments)?, arguments)?).await
@@ -50,9 +55,9 @@ fn config_file(arguments: &Run) -> Result<ConfigFile, Failure> {
 }
 
 fn daemon_config(file: ConfigFile, arguments: Run) -> Result<DaemonConfig, Failure> {
-    let Run { config: _, state, services, no_local_api } = arguments;
+    let Run { config: _, state, services, no_local_api, claim_code } = arguments;
     let proxies = Proxies::from_environment().map_err(|error| Failure::new(BAD_CONFIGURATION, error))?;
-    Ok(file.daemon(Overrides { state, services, no_local_api }, proxies)?)
+    Ok(file.daemon(Overrides { state, services, no_local_api, claim_code }, proxies)?)
 }
 
 fn start_log(flags: &LogSection, file: &LogSection, default: &str) -> Result<(), Failure> {

@@ -4,6 +4,7 @@
 //! server = "cloud.example.com:7443"      # default: where the device enrolled
 //! state = "/var/lib/tcpmux-client"
 //! local_api = "127.0.0.1:7480"           # "off" for none
+//! claim_code = "/var/persist/claim_code"  # default: `claim_code` in the state directory
 //! allow_lan = false                      # true: targets may be on other machines
 //! [log]
 //! format = "text"                        # or json
@@ -28,8 +29,8 @@ use std::{
 use serde::{Deserialize, Deserializer, de::Error};
 
 use crate::{
-    DaemonConfig, ProvidedIdentity, Proxies, ProxyError, ServerAddress, ServiceError, ServiceSpec, Services,
-    StateDirectory,
+    ClaimFile, DaemonConfig, ProvidedIdentity, Proxies, ProxyError, ServerAddress, ServiceError, ServiceSpec,
+    Services, StateDirectory,
 };
 
 /// A configuration file, read but not yet checked as a whole.
@@ -43,6 +44,8 @@ pub struct ConfigFile {
     /// Where local programs ask.
     #[serde(default)]
     pub local_api: LocalApi,
+    /// Where the claim code is shown while nobody owns the device.
+    pub claim_code: Option<PathBuf>,
     /// Whether targets may be on other machines.
     #[serde(default)]
     pub allow_lan: bool,
@@ -113,6 +116,8 @@ pub struct Overrides {
     pub services: Vec<ServiceSpec>,
     /// No local API.
     pub no_local_api: bool,
+    /// Where the claim code is shown.
+    pub claim_code: Option<PathBuf>,
 }
 
 /// Why the configuration cannot be used. The daemon exits with 78.
@@ -177,6 +182,9 @@ impl ConfigFile {
         let services = Services::new(&specs, self.allow_lan, local_api)?;
         let state = overrides.state.or(self.state).unwrap_or_else(|| DEFAULT_STATE.into());
         let mut config = DaemonConfig::new(StateDirectory::at(state), services);
+        if let Some(path) = overrides.claim_code.or(self.claim_code) {
+            config.claim = ClaimFile::at(path);
+        }
         config.server = self.server;
         config.provided = self.identity.map(|files| ProvidedIdentity {
             key: files.key,
@@ -274,6 +282,7 @@ mod tests {
                 "new=tcp://127.0.0.1:3".parse().unwrap(),
             ],
             no_local_api: true,
+            claim_code: Some("/other/claim_code".into()),
         };
         let text = "state = \"/this\"\n[[service]]\nname = \"web\"\nto = \"http://127.0.0.1:1\"\n\
                     [[service]]\nname = \"old\"\nto = \"http://127.0.0.1:4\"";

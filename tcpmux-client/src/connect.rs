@@ -7,7 +7,9 @@ use tcpmux_proto::{ALPN, Ended, GreetError, Greeted, Hello, Refused, RefusedReas
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::{DialError, Identity, Proxies, Services, TrustedTime, dial, est::is_certificate_fault, trust};
+use crate::{
+    DialError, Identity, Proxies, Services, TrustedTime, agent::Agent, dial, est::is_certificate_fault, trust,
+};
 
 /// What every attempt needs.
 #[derive(Debug, Clone)]
@@ -15,6 +17,7 @@ pub(crate) struct Connector {
     pub(crate) proxies: Proxies,
     pub(crate) time: TrustedTime,
     pub(crate) services: Arc<Services>,
+    pub(crate) agent: Agent,
     pub(crate) tasks: Tasks,
     /// Random at each start: tells a restart from a clone.
     pub(crate) boot_id: String,
@@ -84,7 +87,7 @@ impl Connector {
             boot_id: self.boot_id.clone(),
             slot: 0,
             features: vec![],
-            claim_digest: None,
+            claim_digest: self.agent.claim_digest(),
             services: self.services.offers(),
         }
     }

@@ -7,7 +7,9 @@ use runtime::{Backoff, Clock, Tasks};
 use tokio::sync::Notify;
 
 use crate::{
-    Identity, Proxies, ServerAddress, Services, StateDirectory, StateError, Status, TrustedTime, build_time,
+    ClaimFile, Identity, Proxies, ServerAddress, Services, StateDirectory, StateError, Status, TrustedTime,
+    agent::Agent,
+    build_time,
     connect::{ConnectError, Connector},
     housekeeping::Housekeeping,
     local_api,
@@ -31,6 +33,8 @@ pub struct DaemonConfig {
     pub proxies: Proxies,
     /// Where local programs ask, if they may.
     pub local_api: Option<SocketAddr>,
+    /// Where the claim code is shown while nobody owns the device.
+    pub claim: ClaimFile,
     /// How often the daemon looks whether a renewal is due.
     pub renewal_check: Duration,
     /// A time that has certainly passed.
@@ -52,6 +56,7 @@ impl DaemonConfig {
     /// The defaults: the state directory's identity, no proxy, no local API.
     pub fn new(state: StateDirectory, services: Services) -> Self {
         Self {
+            claim: ClaimFile::at(state.path().join(CLAIM_CODE)),
             state,
             provided: None,
             server: None,
@@ -119,11 +124,13 @@ impl Daemon {
             Some(address) => local_api::start(address, Arc::clone(&board), &services, &tasks).await,
             None => None,
         };
+        let agent = Agent::new(config.claim.clone(), Arc::clone(&board), time.clone());
         let changed = Arc::new(Notify::new());
         let connector = Connector {
             proxies: config.proxies.clone(),
             time: time.clone(),
             services,
+            agent,
             tasks: tasks.clone(),
             boot_id: model::hex(&runtime::random::bytes::<16>()),
         };
@@ -218,9 +225,14 @@ impl Supervisor {
             server = %identity.server, session = welcome.session.as_str(), generation = welcome.generation.0,
             "connected"
         );
-        let services = Arc::clone(&self.connector.services);
-        let session =
-            Session::start(greeted, identity.certificate.fingerprint, services, &self.connector.tasks);
+        let Connector { services, agent, tasks, .. } = &self.connector;
+        let session = Session::start(
+            greeted,
+            identity.certificate.fingerprint,
+            Arc::clone(services),
+            agent.clone(),
+            tasks,
+        );
         self.board.connected(welcome.session, welcome.generation, session.handle.clone());
         Ok(session)
     }
@@ -283,6 +295,8 @@ fn within_reason(asked: Duration) -> Duration {
     asked.min(LONGEST_ASKED)
 }
 
+/// The claim code's file, in the state directory unless the configuration names another place.
+const CLAIM_CODE: &str = "claim_code";
 const CLONE_HINT: &str = " by another with the same certificate; was this device copied?";
 const SHORTEST_DELAY: Duration = Duration::from_millis(100);
 const FIRST_DELAY: Duration = Duration::from_secs(1);

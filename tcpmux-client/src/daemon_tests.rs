@@ -23,8 +23,8 @@ const NOW: Timestamp = Timestamp::from_secs(1_795_303_719); // 2026-11-21
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// A device that is enrolled with the cloud.
-struct Device {
-    config: DaemonConfig,
+pub(crate) struct Device {
+    pub(crate) config: DaemonConfig,
     clock: Clock,
     tasks: Tasks,
     _temporary: TempDir,
@@ -37,7 +37,7 @@ impl Drop for Device {
 }
 
 impl Device {
-    fn of(cloud: &FakeCloud, services: &[String]) -> Self {
+    pub(crate) fn of(cloud: &FakeCloud, services: &[String]) -> Self {
         Self::with(cloud, services, ALWAYS, Clock::manual(NOW).0)
     }
 
@@ -55,7 +55,7 @@ impl Device {
         Self { config, clock, tasks: Tasks::new(), _temporary: temporary }
     }
 
-    async fn start(&self) -> Daemon {
+    pub(crate) async fn start(&self) -> Daemon {
         Daemon::start(self.config.clone(), self.clock.clone(), self.tasks.clone()).await.unwrap()
     }
 }
@@ -99,7 +99,7 @@ async fn echoed(stream: &mut TunnelStream, text: &[u8]) {
     assert_eq!(back, text);
 }
 
-async fn soon<T>(what: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(20), what).await.expect("it did not happen within 20 s")
 }
 

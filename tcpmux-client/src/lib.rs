@@ -8,8 +8,10 @@
 //! owner of the device did not write down.
 
 mod address;
+mod agent;
 mod calendar;
 mod certificate;
+mod claim;
 pub mod config;
 mod connect;
 mod daemon;
@@ -40,6 +42,8 @@ mod trust;
 mod trusted_time;
 
 #[cfg(test)]
+mod claim_tests;
+#[cfg(test)]
 mod daemon_tests;
 #[cfg(test)]
 mod enrolment_tests;
@@ -50,6 +54,7 @@ mod test_pki;
 
 pub use address::{ServerAddress, ServerAddressError};
 pub use certificate::{CertificateFacts, UnreadableCertificate};
+pub use claim::{ClaimFile, ClaimFileError};
 pub use daemon::{Daemon, DaemonConfig, ProvidedIdentity};
 pub use dial::DialError;
 pub use enroll::{EnrollError, EnrollRequest, enroll};

@@ -124,25 +124,16 @@ const LARGEST_HEAD: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use model::Timestamp;
-    use runtime::Clock;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpStream,
     };
 
     use super::*;
-    use crate::{Identity, StateDirectory, Status, TrustedTime, key::Key, test_pki::Pki};
+    use crate::Status;
 
     fn board() -> Board {
-        let temporary = tempfile::tempdir().unwrap();
-        let (state, pki, key) = (StateDirectory::at(temporary.path()), Pki::new(), Key::generate());
-        let certificate = pki.device_certificate("cam-01", &key.public_key_info());
-        let identity: Identity =
-            state.install(&"localhost:1".parse().unwrap(), &key, &certificate, &[pki.root_der()]).unwrap();
-        let services = ["web=http://127.0.0.1:8080".parse().unwrap()];
-        let services = Services::new(&services, false, None).unwrap();
-        Board::new(&identity, true, &services, TrustedTime::new(Clock::system(), Timestamp(0)))
+        Board::sample()
     }
 
     fn asked(method: &str, path: &str, headers: &[(&str, &str)]) -> StatusCode {

@@ -8,6 +8,7 @@ use tcpmux_proto::{Destination, Incoming, IncomingStream, OpenError, StreamHeade
 use tokio::time::timeout;
 
 use crate::{
+    agent::Agent,
     local::LocalStream,
     services::{Service, Services},
     splice::{self, splice},
@@ -15,8 +16,13 @@ use crate::{
 };
 
 /// Serves every stream of a session, each in its own task, until the session ends.
-pub(crate) async fn serve(mut incoming: Incoming, services: Arc<Services>, tasks: Tasks) {
+pub(crate) async fn serve(mut incoming: Incoming, services: Arc<Services>, agent: Agent, tasks: Tasks) {
     while let Some(stream) = incoming.next().await {
+        if stream.header.kind == StreamKind::Agent {
+            let agent = agent.clone();
+            tasks.spawn(async move { agent.serve(stream).await });
+            continue;
+        }
         let services = Arc::clone(&services);
         tasks.spawn(async move { serve_stream(stream, &services).await });
     }

@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Services, serve::serve};
+use crate::{Services, agent::Agent, serve::serve};
 
 /// A session that is served by its own tasks.
 #[derive(Debug)]
@@ -41,13 +41,14 @@ impl Session {
         greeted: Greeted,
         certificate: Fingerprint,
         services: Arc<Services>,
+        agent: Agent,
         tasks: &Tasks,
     ) -> Self {
         let Greeted { handle, incoming, control, .. } = greeted;
         let (sender, news) = oneshot::channel();
         let retired = CancellationToken::new();
         let served = Served { handle: handle.clone(), news: Some(sender), retired: retired.clone() };
-        tasks.spawn(served.run(incoming, control, services, tasks.clone()));
+        tasks.spawn(served.run(incoming, control, services, agent, tasks.clone()));
         Self { handle, certificate, news, retired }
     }
 
@@ -84,13 +85,14 @@ impl Served {
         incoming: Incoming,
         mut control: DeviceControl,
         services: Arc<Services>,
+        agent: Agent,
         tasks: Tasks,
     ) {
         let process_ends = tasks.draining();
         let phase = Instant::now() + ASK_EVERY.mul_f64(0.5 + fastrand::f64() / 2.0);
         let mut questions = interval_at(phase, ASK_EVERY);
         questions.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let serving = tasks.spawn(serve(incoming, services, tasks.clone()));
+        let serving = tasks.spawn(serve(incoming, services, agent, tasks.clone()));
         // Once set, no new streams come; the session ends when the live ones have, or at this moment.
         let mut finish_by: Option<Instant> = None;
         let cause = loop {
@@ -174,16 +176,20 @@ const ASK_EVERY: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
-    use model::Generation;
+    use model::{Generation, Timestamp};
+    use runtime::Clock;
     use tcpmux_proto::{Replaced, testing::Pair};
 
     use super::*;
+    use crate::{ClaimFile, TrustedTime, status::Board};
 
     #[tokio::test]
     #[expect(clippy::disallowed_methods, reason = "a test has no shutdown to wait for")]
     async fn the_last_word_of_the_cloud_counts_although_the_end_came_with_it() {
         let replaced = CloudMessage::Replaced(Replaced { generation: Generation(2) });
         let revoked = CloudMessage::Goodbye(Goodbye { cause: DisconnectCause::Revoked });
+        let time = TrustedTime::new(Clock::system(), Timestamp(0));
+        let agent = Agent::new(ClaimFile::at("/nowhere/claim_code"), Arc::new(Board::sample()), time);
         let said = [(replaced, DisconnectCause::Replaced), (revoked, DisconnectCause::Revoked)];
         // Which of two things that are ready is taken would otherwise be chance.
         for (message, cause) in said.iter().cycle().take(40) {
@@ -193,7 +199,8 @@ mod tests {
             // A machine that was busy finds both when it looks.
             pair.device.handle.closed().await;
             let (services, tasks) = (Arc::new(Services::new(&[], false, None).unwrap()), Tasks::new());
-            let mut session = Session::start(pair.device, Fingerprint([1; 32]), services, &tasks);
+            let mut session =
+                Session::start(pair.device, Fingerprint([1; 32]), services, agent.clone(), &tasks);
             assert_eq!(session.leave().await, Leave::Ended(*cause));
         }
     }

@@ -26,6 +26,9 @@ pub struct Status {
     pub certificate: CertificateStatus,
     /// False when the system clock is behind what the cloud proved.
     pub clock_plausible: bool,
+    /// Whether the device shows a claim code, since nobody owns it: `tcpmux-client claim` prints it.
+    #[serde(default)]
+    pub claimable: bool,
     /// What can be reached.
     pub services: Vec<ServiceStatus>,
 }
@@ -96,6 +99,7 @@ struct Facts {
     certificate: CertificateStatus,
     session: Option<Live>,
     last_error: Option<String>,
+    claimable: bool,
 }
 
 #[derive(Debug)]
@@ -118,6 +122,7 @@ impl Board {
             certificate: CertificateStatus::of(&identity.certificate, renews),
             session: None,
             last_error: None,
+            claimable: false,
         };
         Self { facts: watch::Sender::new(facts), services: services.collect(), time }
     }
@@ -160,6 +165,11 @@ impl Board {
         self.facts.send_modify(|facts| facts.last_error = Some(why));
     }
 
+    /// Whether a claim code is shown.
+    pub(crate) fn claimable(&self, claimable: bool) {
+        self.facts.send_modify(|facts| facts.claimable = claimable);
+    }
+
     pub(crate) fn status(&self) -> Status {
         self.describe(&self.facts.borrow())
     }
@@ -194,7 +204,26 @@ impl Board {
             last_error: facts.last_error.clone(),
             certificate: facts.certificate.clone(),
             clock_plausible: self.time.clock_is_plausible(),
+            claimable: facts.claimable,
             services: self.services.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+impl Board {
+    /// That of `cam-01` with one service, not connected.
+    pub(crate) fn sample() -> Self {
+        use crate::{StateDirectory, key::Key, test_pki::Pki};
+
+        let temporary = tempfile::tempdir().unwrap();
+        let (state, pki, key) = (StateDirectory::at(temporary.path()), Pki::new(), Key::generate());
+        let certificate = pki.device_certificate("cam-01", &key.public_key_info());
+        let identity: Identity =
+            state.install(&"localhost:1".parse().unwrap(), &key, &certificate, &[pki.root_der()]).unwrap();
+        let services = ["web=http://127.0.0.1:8080".parse().unwrap()];
+        let services = Services::new(&services, false, None).unwrap();
+        let time = TrustedTime::new(runtime::Clock::system(), Timestamp(0));
+        Self::new(&identity, true, &services, time)
     }
 }

@@ -96,3 +96,29 @@ fn without_an_identity_every_command_says_what_to_do() {
         assert!(text.contains("tcpmux-client enroll"), "{command}: {text}");
     }
 }
+
+#[test]
+fn claim_prints_the_code_alone_or_says_why_there_is_none() {
+    let state = tempfile::tempdir().unwrap();
+    let directory = state.path().to_str().unwrap();
+    let claim =
+        |more: &[&str]| client(&[&["claim", "--state", directory, "--no-local-api"], more].concat(), "");
+    let (code, text) = code_and_text(&claim(&[]));
+    assert!(code == 1 && text.contains("enrol first"), "{code} {text}");
+    let shown = model::ClaimCode::from_random([3; 16]).reveal();
+    for (file, more) in [("claim_code", vec![]), ("other", vec!["--claim-code", "other"])] {
+        let path = state.path().join(file);
+        runtime::private_file::replace(&path, shown.expose().as_bytes()).unwrap();
+        let named: Vec<_> = more.iter().map(|word| word.replace("other", path.to_str().unwrap())).collect();
+        let named: Vec<_> = named.iter().map(String::as_str).collect();
+        let output = claim(&named);
+        assert_eq!(output.status.code(), Some(0));
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{}\n", shown.expose()));
+        std::fs::remove_file(path).unwrap();
+    }
+    std::fs::write(state.path().join("claim_code"), shown.expose()).unwrap();
+    let (code, text) = code_and_text(&claim(&[]));
+    assert!(code == 1 && text.contains("chmod 600") && !text.contains(shown.expose()), "{code} {text}");
+    let (code, text) = code_and_text(&client(&["claim", "--help"], ""));
+    assert!(code == 0 && text.contains("/v1/claims") && text.contains("--claim-code"), "{code} {text}");
+}

@@ -31,7 +31,7 @@ pub(crate) async fn status(config: DaemonConfig, output: &str) -> Result<u8, Fai
 }
 
 /// Asks the daemon; nothing where there is none.
-async fn ask(address: SocketAddr) -> Option<Status> {
+pub(super) async fn ask(address: SocketAddr) -> Option<Status> {
     let stream = TcpStream::connect(address).await.ok()?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
     let request = Request::get("/v1/status").header(header::HOST, address.to_string());
@@ -66,6 +66,7 @@ fn from_state(config: &DaemonConfig) -> Result<Status, Failure> {
         last_error: None,
         certificate: CertificateStatus::of(&identity.certificate, config.provided.is_none()),
         clock_plausible: config.trusted_time(Clock::system()).clock_is_plausible(),
+        claimable: matches!(config.claim.read(), Ok(Some(_))),
         services: services.collect(),
     })
 }
@@ -95,6 +96,9 @@ fn print(status: &Status, running: bool) {
     ));
     if !status.clock_plausible {
         say("clock    the system clock is behind what the cloud proved; let NTP set it");
+    }
+    if status.claimable {
+        say("claim    nobody owns this device; `tcpmux-client claim` prints its code");
     }
     for service in &status.services {
         say(format_args!("service  {}  {}", service.name, service.scheme));
