@@ -3,7 +3,7 @@
 use model::{Actor, DeviceId, DeviceRef, ServiceName, TenantName, Timestamp};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
-use crate::{AuditEntry, Store, StoreError, audit, column, grants};
+use crate::{AuditEntry, NewEvent, Store, StoreError, audit, column, events, grants};
 
 /// A device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,6 +180,7 @@ impl Store {
                     .execute(&mut *c)
                     .await?;
                 audit::append(c, &entry, at).await?;
+                events::append(c, &NewEvent::of_device(&device, "device.removed", at), at).await?;
                 Ok(RemovedDevice { grant_sequence })
             })
         })

@@ -8,7 +8,9 @@ use model::{
 };
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
-use crate::{AuditEntry, Store, StoreError, audit, column, devices};
+use serde_json::json;
+
+use crate::{AuditEntry, NewEvent, Store, StoreError, audit, column, devices, events};
 
 /// A change of somebody's rights.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,7 +205,7 @@ impl Store {
     }
 }
 
-/// Takes the tenant's next number for a change and logs it. `user` is `None` for all of the device's.
+/// Takes the tenant's next number for a change, logs it and appends the event. `user` is `None` for all of the device's.
 pub(crate) async fn note_change(
     c: &mut SqliteConnection,
     device: &DeviceRef,
@@ -222,8 +224,10 @@ pub(crate) async fn note_change(
         .bind(user.map(UserId::as_str))
         .bind(device.device.as_str())
         .bind(at.0)
-        .execute(c)
+        .execute(&mut *c)
         .await?;
+    let event = NewEvent { user: user.cloned(), ..NewEvent::of_device(device, "grant.changed", at) };
+    events::append(c, &event.with(json!({ "sequence": sequence })), at).await?;
     column::number("sequence", sequence)
 }
 

@@ -1,12 +1,13 @@
 //! Intent before signature, result after: the two durable steps of every issuance.
 
 use model::{Actor, CertificateStatus, Fingerprint, RevocationReason, Serial, Timestamp};
+use serde_json::json;
 use sqlx::SqliteConnection;
 
 use crate::{
-    AuditEntry, IssuanceRow, IssuerName, Store, StoreError, Subject, audit,
+    AuditEntry, IssuanceRow, IssuerName, NewEvent, Store, StoreError, Subject, audit,
     certificates::{by_serial, issuance_row},
-    devices, revocations,
+    devices, events, revocations,
 };
 
 /// A certificate that is about to be signed.
@@ -81,6 +82,7 @@ impl Store {
                     detail,
                 );
                 audit::append(c, &entry, at).await?;
+                note_issued(c, &row, fingerprint, at).await?;
                 Ok(row)
             })
         })
@@ -110,6 +112,23 @@ impl Store {
         })
         .await
     }
+}
+
+/// Appends the event; certificates of our own doors are no event.
+async fn note_issued(
+    c: &mut SqliteConnection,
+    row: &IssuanceRow,
+    fingerprint: Fingerprint,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let Subject::Device(device) = &row.certificate.subject else { return Ok(()) };
+    let subject = if row.certificate.parent.is_some() { "certificate.renewed" } else { "certificate.issued" };
+    let data = json!({
+        "fingerprint": fingerprint.to_string(),
+        "serial": row.certificate.serial.to_string(),
+        "not_after": row.certificate.not_after.rfc3339(),
+    });
+    events::append(c, &NewEvent::of_device(device, subject, at).with(data), at).await.map(drop)
 }
 
 /// On what grounds a certificate is issued.

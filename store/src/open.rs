@@ -11,10 +11,10 @@ use sqlx::{
     ConnectOptions, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
-    OpenError, StoreError, migrations,
+    OpenError, StoreError, events, migrations,
     writer::{Writer, writer},
 };
 
@@ -32,6 +32,7 @@ struct Inner {
     task: Mutex<Option<JoinHandle<()>>>,
     /// None for a store in memory, whose one connection also reads.
     readers: Option<SqlitePool>,
+    newest_event: watch::Receiver<u64>,
 }
 
 impl Store {
@@ -52,14 +53,16 @@ impl Store {
             .acquire_timeout(BUSY_TIMEOUT)
             .connect_with(options.read_only(true))
             .await?;
-        Ok(Self::start(connection, Some(readers)))
+        let newest = events::newest(&mut connection).await?;
+        Ok(Self::start(connection, Some(readers), newest))
     }
 
     /// A store that ends with the process: for tests and for trying things out.
     pub async fn in_memory() -> Result<Self, OpenError> {
         let mut connection = SqliteConnectOptions::new().in_memory(true).foreign_keys(true).connect().await?;
         migrations::migrate(&mut connection, Path::new(":memory:")).await?;
-        Ok(Self::start(connection, None))
+        let newest = events::newest(&mut connection).await?;
+        Ok(Self::start(connection, None, newest))
     }
 
     /// Ends the writer after what is queued, and closes the file. Later calls are refused.
@@ -74,6 +77,11 @@ impl Store {
         if let Some(readers) = &self.0.readers {
             readers.close().await;
         }
+    }
+
+    /// The number of the newest event of the log (0 before the first), told anew once more are durable.
+    pub fn newest_event(&self) -> watch::Receiver<u64> {
+        self.0.newest_event.clone()
     }
 
     /// Does the work in the next group of writes; returns once it is durable.
@@ -102,10 +110,16 @@ impl Store {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the writer outlives every drain; close() waits for it")]
-    fn start(connection: SqliteConnection, readers: Option<SqlitePool>) -> Self {
-        let (writer, task) = writer(connection);
+    fn start(connection: SqliteConnection, readers: Option<SqlitePool>, newest: u64) -> Self {
+        let (tell, newest_event) = watch::channel(newest);
+        let (writer, task) = writer(connection, tell);
         let task = tokio::spawn(task.run());
-        Self(Arc::new(Inner { writer: Mutex::new(Some(writer)), task: Mutex::new(Some(task)), readers }))
+        Self(Arc::new(Inner {
+            writer: Mutex::new(Some(writer)),
+            task: Mutex::new(Some(task)),
+            readers,
+            newest_event,
+        }))
     }
 }
 

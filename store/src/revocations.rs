@@ -1,11 +1,12 @@
 //! Revocations: what was taken back, in which order, and why.
 
 use model::{Actor, DeviceRef, Fingerprint, RevocationReason, Serial, Timestamp};
+use serde_json::json;
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
-    AuditEntry, IssuerName, Store, StoreError, Subject, audit, certificates::by_fingerprint, column, devices,
-    issuing::object, meta,
+    AuditEntry, IssuerName, NewEvent, Store, StoreError, Subject, audit, certificates::by_fingerprint,
+    column, devices, events, issuing::object, meta,
 };
 
 /// One act of revoking.
@@ -175,6 +176,15 @@ impl Act {
             .bind(&actor)
             .execute(&mut *c)
             .await?;
+            if let Subject::Device(device) = subject {
+                let data = json!({
+                    "serial": column::serial(row, "serial")?.to_string(),
+                    "reason": self.reason.number(),
+                    "sequence": sequence,
+                });
+                let event = NewEvent::of_device(device, "certificate.revoked", self.at).with(data);
+                events::append(c, &event, self.at).await?;
+            }
         }
         let detail =
             format!("sequence={sequence} certificates={} reason={}", rows.len(), self.reason.number());

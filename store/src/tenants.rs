@@ -4,7 +4,7 @@ use model::{Actor, TenantName, Timestamp};
 use serde::Serialize;
 use sqlx::SqliteConnection;
 
-use crate::{AuditEntry, Store, StoreError, audit, column};
+use crate::{AuditEntry, Store, StoreError, audit, column, events};
 
 /// A tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -94,6 +94,7 @@ impl Store {
                     return Err(StoreError::Conflict { what: "the tenant has users" });
                 }
                 sqlx::query("DELETE FROM passcodes WHERE tenant = ?").bind(name).execute(&mut *c).await?;
+                events::forget_tenant(c, name).await?;
                 sqlx::query("DELETE FROM tenants WHERE name = ?").bind(name).execute(&mut *c).await?;
                 audit::append(c, &entry, at).await.map(drop)
             })

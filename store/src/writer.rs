@@ -9,11 +9,11 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use sqlx::{Connection, SqliteConnection};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::timeout,
 };
 
-use crate::StoreError;
+use crate::{StoreError, events};
 
 /// What a caller wants done on the connection.
 pub(crate) type Work<T> =
@@ -24,9 +24,10 @@ pub(crate) type Work<T> =
 pub(crate) struct Writer(mpsc::Sender<Box<dyn Request>>);
 
 /// Starts with the queue's two ends; [`WriterLoop::run`] is the task.
-pub(crate) fn writer(connection: SqliteConnection) -> (Writer, WriterLoop) {
+/// `newest_event` hears the number of the newest event whenever one more is durable.
+pub(crate) fn writer(connection: SqliteConnection, newest_event: watch::Sender<u64>) -> (Writer, WriterLoop) {
     let (sender, receiver) = mpsc::channel(REQUESTS_QUEUED);
-    (Writer(sender), WriterLoop { connection, receiver })
+    (Writer(sender), WriterLoop { connection, receiver, newest_event })
 }
 
 impl Writer {
@@ -47,6 +48,7 @@ impl Writer {
 pub(crate) struct WriterLoop {
     connection: SqliteConnection,
     receiver: mpsc::Receiver<Box<dyn Request>>,
+    newest_event: watch::Sender<u64>,
 }
 
 impl WriterLoop {
@@ -91,7 +93,10 @@ impl WriterLoop {
             }
             sqlx::query("RELEASE request").execute(&mut *connection).await?;
         }
+        let newest = events::newest(connection).await?;
         sqlx::query("COMMIT").execute(&mut *connection).await?;
+        // Only now may anybody be woken: what they read then is there for good.
+        self.newest_event.send_if_modified(|known| std::mem::replace(known, newest) != newest);
         Ok(())
     }
 }
