@@ -3,13 +3,25 @@
 use std::sync::Arc;
 
 use axum::response::Response;
-use model::{Actor, AdminActor, Code, DeviceId, DeviceRef, Event, Refusal, Timestamp};
-use registry::GrantChange;
-use runtime::http::{Page, Paging, done, ok};
+use model::{Actor, AdminActor, Code, DeviceId, DeviceRef, Refusal, Timestamp};
+use runtime::http::{Caller, Page, Paging, Routes, done, ok};
 use serde_json::{Value, json};
 use store::{DeviceRow, StoreError};
 
-use crate::{api::Inner, call::Call, device::Device};
+use crate::{
+    api::Inner,
+    call::{Call, handler},
+    device::Device,
+    telling,
+};
+
+pub(crate) fn admin_routes(api: &Arc<Inner>) -> Routes {
+    const DEVICE: &str = "/admin/api/devices/{id}";
+    Routes::new()
+        .get("/admin/api/devices", Caller::Admin, handler(api, list))
+        .get(DEVICE, Caller::Admin, handler(api, show))
+        .delete(DEVICE, Caller::Admin, handler(api, remove))
+}
 
 /// `GET /admin/api/devices`, by id.
 pub(crate) async fn list(api: Arc<Inner>, call: Call<AdminActor>) -> Result<Response, Refusal> {
@@ -58,17 +70,8 @@ async fn end(api: &Inner, device: &DeviceRef, by: &Actor) -> Result<(), Refusal>
             outcome => break outcome.map_err(|error| error.refusal("removing a device"))?,
         }
     };
-    let sequence = removed.grant_sequence;
-    api.registry.grants().put(GrantChange {
-        tenant: device.tenant.clone(),
-        user: None,
-        device: device.device.clone(),
-        sequence,
-        at,
-    });
-    for (user, _) in grants {
-        api.registry.publish(Event::GrantChanged { device: device.clone(), user, sequence, at });
-    }
+    let users = grants.into_iter().map(|(user, _)| user);
+    telling::of_everybody(api, device, users, removed.grant_sequence, at);
     tracing::info!(%device, "device removed");
     Ok(())
 }
@@ -87,12 +90,19 @@ async fn shown(api: &Inner, row: DeviceRow) -> Result<Value, Refusal> {
     let certificate = certificate.map_err(|error| error.refusal("reading a certificate"))?;
     let created_at = row.created_at;
     let device = Device::of(api, row).await?;
-    let mut value = device.common();
-    value["tenant"] = json!(device.row.device.tenant);
-    value["created_at"] = json!(created_at.rfc3339());
-    value["services"] = json!(device.services());
-    value["node"] = json!(device.session.as_ref().map(|session| &session.node));
-    value["generation"] = json!(device.session.as_ref().map(|session| session.generation));
+    let session = device.session.as_ref();
+    let mut value = json!({
+        "id": device.row.device.device,
+        "tenant": device.row.device.tenant,
+        "name": device.row.name,
+        "created_at": created_at.rfc3339(),
+        "online": session.is_some(),
+        "verified_at": device.verified_at().map(Timestamp::rfc3339),
+        "node": session.map(|session| &session.node),
+        "generation": session.map(|session| session.generation),
+        "owner": device.owner(),
+        "services": device.services(),
+    });
     value["certificate"] = certificate.map_or(Value::Null, |certificate| {
         json!({
             "fingerprint": certificate.fingerprint,

@@ -3,16 +3,27 @@
 use std::sync::Arc;
 
 use axum::response::Response;
-use model::{
-    AdminActor, Code, DeviceRef, Event, Grant, Level, Refusal, ServiceName, ServiceSet, Timestamp, UserId,
-};
-use registry::GrantChange;
-use runtime::http::{done, ok};
+use model::{AdminActor, Code, Grant, Level, Refusal, ServiceName, ServiceSet, Timestamp, UserId};
+use runtime::http::{Caller, Routes, done, ok};
 use serde::Deserialize;
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{admin_devices::named, api::Inner, call::Call};
+use crate::{
+    admin_devices::named,
+    api::Inner,
+    call::{Call, handler},
+    telling,
+};
+
+pub(crate) fn admin_routes(api: &Arc<Inner>) -> Routes {
+    const GRANT: &str = "/admin/api/devices/{id}/grants/{user}";
+    Routes::new().put(GRANT, Caller::Admin, handler(api, put)).delete(
+        GRANT,
+        Caller::Admin,
+        handler(api, remove),
+    )
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,7 +51,7 @@ pub(crate) async fn put(api: Arc<Inner>, call: Call<AdminActor>) -> Result<Respo
     api.to_its_end(async move {
         let sequence = putting.store.put_grant(&device.tenant, &device.device, &user, grant, &by, at).await;
         let sequence = sequence.map_err(|error| error.refusal("putting a grant"))?;
-        tell(&putting, device, user, sequence, at);
+        telling::of_user(&putting, device, user, sequence, at);
         Ok(())
     })
     .await?;
@@ -58,7 +69,7 @@ pub(crate) async fn remove(api: Arc<Inner>, call: Call<AdminActor>) -> Result<Re
         let sequence = removing.store.remove_grant(&device.tenant, &device.device, &user, &by, at).await;
         let sequence = sequence.map_err(|error| error.refusal("removing a grant"))?;
         let none = || Refusal::new(Code::NotFound, "this user has no grant on this device");
-        tell(&removing, device, user, sequence.ok_or_else(none)?, at);
+        telling::of_user(&removing, device, user, sequence.ok_or_else(none)?, at);
         Ok(())
     })
     .await?;
@@ -79,18 +90,6 @@ impl Asked {
         let services = self.services.map_or_else(ServiceSet::all, ServiceSet::only);
         Ok(Grant { level: self.level, services, until })
     }
-}
-
-/// The row stands; now those are told who decide by it.
-fn tell(api: &Inner, device: DeviceRef, user: UserId, sequence: u64, at: Timestamp) {
-    api.registry.grants().put(GrantChange {
-        tenant: device.tenant.clone(),
-        user: Some(user.clone()),
-        device: device.device.clone(),
-        sequence,
-        at,
-    });
-    api.registry.publish(Event::GrantChanged { device, user, sequence, at });
 }
 
 fn moment(text: &str) -> Result<Timestamp, ()> {

@@ -1,18 +1,30 @@
-//! The route tables.
+//! The room, what it stands on, and its routes: each noun's own table, put together.
 
 use std::{future::Future, sync::Arc};
 
 use model::{Code, Refusal};
 use registry::Registry;
-use runtime::{
-    Clock, Tasks,
-    http::{Caller, Routes},
-};
+use runtime::{Clock, Tasks, http::Routes};
 use store::Store;
+use tcpmux_proto::Dialer;
 
-use crate::{
-    DeviceRemoval, admin_devices, admin_grants, audit, call::handler, me, sightings, tenants, user_devices,
-};
+use crate::{DeviceRemoval, admin_devices, admin_grants, audit, me, sightings, tenants, user_devices};
+
+/// What the room stands on; the roof hands it over.
+pub struct Parts {
+    /// What must last.
+    pub store: Store,
+    /// What is true now.
+    pub registry: Registry,
+    /// The time.
+    pub clock: Clock,
+    /// Where the room's own work runs.
+    pub tasks: Tasks,
+    /// Ends certificates and tunnels of a device that is removed.
+    pub removal: Arc<dyn DeviceRemoval>,
+    /// Reaches devices; absent where this process holds no tunnels.
+    pub dialer: Option<Arc<dyn Dialer>>,
+}
 
 /// The room.
 #[derive(Clone)]
@@ -28,15 +40,9 @@ pub(crate) struct Inner {
 }
 
 impl ClientApi {
-    /// A room on this store and registry, which from now on notes when devices were connected. `removal` ends
-    /// certificates and tunnels of a device that is removed.
-    pub fn new(
-        store: Store,
-        registry: Registry,
-        clock: Clock,
-        removal: Arc<dyn DeviceRemoval>,
-        tasks: Tasks,
-    ) -> Self {
+    /// A room on these parts, which from now on notes when devices were connected.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { store, registry, clock, tasks, removal, dialer: _ } = parts;
         tasks.spawn(sightings::note(store.clone(), registry.clone(), registry.subscribe()));
         Self(Arc::new(Inner { store, registry, clock, removal, tasks }))
     }
@@ -44,27 +50,16 @@ impl ClientApi {
     /// What people may call.
     pub fn user_routes(&self) -> Routes {
         let api = &self.0;
-        Routes::new()
-            .get("/v1/me", Caller::User, handler(api, me::show))
-            .get("/v1/devices", Caller::User, handler(api, user_devices::list))
-            .get("/v1/devices/{id}", Caller::User, handler(api, user_devices::show))
+        me::user_routes(api).merge(user_devices::user_routes(api))
     }
 
     /// What operators may call; `?tenant=` names the tenant, `default` where it is absent.
     pub fn admin_routes(&self) -> Routes {
-        const DEVICE: &str = "/admin/api/devices/{id}";
-        const GRANT: &str = "/admin/api/devices/{id}/grants/{user}";
         let api = &self.0;
-        Routes::new()
-            .get("/admin/api/devices", Caller::Admin, handler(api, admin_devices::list))
-            .get(DEVICE, Caller::Admin, handler(api, admin_devices::show))
-            .delete(DEVICE, Caller::Admin, handler(api, admin_devices::remove))
-            .put(GRANT, Caller::Admin, handler(api, admin_grants::put))
-            .delete(GRANT, Caller::Admin, handler(api, admin_grants::remove))
-            .get("/admin/api/tenants", Caller::Admin, handler(api, tenants::list))
-            .post("/admin/api/tenants", Caller::Admin, handler(api, tenants::create))
-            .delete("/admin/api/tenants/{name}", Caller::Admin, handler(api, tenants::remove))
-            .get("/admin/api/audit", Caller::Admin, handler(api, audit::list))
+        admin_devices::admin_routes(api)
+            .merge(admin_grants::admin_routes(api))
+            .merge(tenants::admin_routes(api))
+            .merge(audit::admin_routes(api))
     }
 }
 

@@ -68,7 +68,14 @@ impl Room {
         });
         let clock = Clock::manual(NOW).0;
         let removal: Arc<dyn DeviceRemoval> = revoked.clone();
-        let api = ClientApi::new(store.clone(), registry.clone(), clock, removal, Tasks::new());
+        let api = ClientApi::new(Parts {
+            store: store.clone(),
+            registry: registry.clone(),
+            clock,
+            tasks: Tasks::new(),
+            removal,
+            dialer: None,
+        });
         Self { api, store, registry, revoked }
     }
 

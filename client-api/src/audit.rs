@@ -4,10 +4,17 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use model::{AdminActor, Refusal};
-use runtime::http::{Page, Paging, ok};
+use runtime::http::{Caller, Page, Paging, Routes, ok};
 use serde_json::json;
 
-use crate::{api::Inner, call::Call};
+use crate::{
+    api::Inner,
+    call::{Call, handler},
+};
+
+pub(crate) fn admin_routes(api: &Arc<Inner>) -> Routes {
+    Routes::new().get("/admin/api/audit", Caller::Admin, handler(api, list))
+}
 
 /// `GET /admin/api/audit`, oldest first. The hash is over `at_ms`, not over its text.
 pub(crate) async fn list(api: Arc<Inner>, call: Call<AdminActor>) -> Result<Response, Refusal> {

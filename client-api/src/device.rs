@@ -2,7 +2,6 @@
 
 use model::{Level, ServiceName, Timestamp, UserId};
 use registry::SessionRecord;
-use serde_json::{Value, json};
 use store::DeviceRow;
 
 use crate::api::Inner;
@@ -35,15 +34,8 @@ impl Device {
         self.session.as_ref().map_or(&self.row.services, |session| &session.services)
     }
 
-    /// What both kinds of callers see.
-    pub(crate) fn common(&self) -> Value {
-        let seen = self.session.as_ref().map(|session| session.verified_at).max(self.row.verified_at);
-        json!({
-            "id": self.row.device.device,
-            "name": self.row.name,
-            "online": self.session.is_some(),
-            "verified_at": seen.map(Timestamp::rfc3339),
-            "owner": self.owner(),
-        })
+    /// When it was last known to be there.
+    pub(crate) fn verified_at(&self) -> Option<Timestamp> {
+        self.session.as_ref().map(|session| session.verified_at).max(self.row.verified_at)
     }
 }

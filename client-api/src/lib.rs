@@ -4,7 +4,8 @@
 //! `AdminActor` names the tenant. No cookie, token or certificate reaches this room. A change is a row first,
 //! then it is put into the registry and told; what a caller may not see answers like what is not there.
 //!
-//! Read [`ClientApi`] first: its two route tables are the whole room. Beside them it notes when devices were connected.
+//! Read [`ClientApi`] first: its route tables, one of each noun, are the whole room. Beside them it notes when
+//! devices were connected.
 
 mod admin_devices;
 mod admin_grants;
@@ -13,10 +14,13 @@ mod audit;
 mod call;
 mod device;
 mod me;
+mod openapi;
 mod removal;
 mod sightings;
+mod telling;
 mod tenants;
 mod user_devices;
 
-pub use api::ClientApi;
+pub use api::{ClientApi, Parts};
+pub use openapi::openapi;
 pub use removal::DeviceRemoval;

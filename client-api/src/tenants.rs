@@ -5,11 +5,21 @@ use std::sync::Arc;
 use axum::response::Response;
 use http::StatusCode;
 use model::{AdminActor, Code, Refusal, TenantName};
-use runtime::http::{Page, answer, done, ok};
+use runtime::http::{Caller, Page, Routes, answer, done, ok};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{api::Inner, call::Call};
+use crate::{
+    api::Inner,
+    call::{Call, handler},
+};
+
+pub(crate) fn admin_routes(api: &Arc<Inner>) -> Routes {
+    Routes::new()
+        .get("/admin/api/tenants", Caller::Admin, handler(api, list))
+        .post("/admin/api/tenants", Caller::Admin, handler(api, create))
+        .delete("/admin/api/tenants/{name}", Caller::Admin, handler(api, remove))
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -6,11 +6,11 @@ use axum::{Extension, body::Body, extract::Request, response::Response};
 use model::{Actor, AdminActor, Code, DeviceId, DeviceRef, Level, Refusal, UserActor, parse_duration};
 use runtime::{
     Clock,
-    http::{Caller, OfTenant, Routes, json_body, ok, problem, query},
+    http::{Caller, OfTenant, Refused, Routes, Unproven, json_body, ok, problem, query},
 };
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use store::{AuditEntry, Store};
+use utoipa::ToSchema;
 
 use crate::authorizer::{Authorizer, LONGEST_LIFETIME, MintError, Minted};
 
@@ -34,9 +34,13 @@ pub(crate) fn admin_routes(authorizer: &Arc<Authorizer>, store: &Store, clock: &
     Routes::new().post("/admin/api/tokens", Caller::Admin, handler)
 }
 
-#[derive(Debug, Deserialize)]
+/// What a token is to be good for.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"device": "cam-01"}))]
 struct UserAsks {
+    /// For this device alone; otherwise for all that you may reach, at most 50.
+    #[schema(value_type = Option<String>, max_length = 63)]
     device: Option<DeviceId>,
 }
 
@@ -49,6 +53,29 @@ struct OperatorAsks {
     ttl: Option<String>,
 }
 
+/// A token for the proxy.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({"token": "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9.e30.c2ln", "expires_at": "2026-11-21T21:36:00Z"}))]
+struct Token {
+    /// To be shown as `Authorization: Bearer` under `/d` and to open streams.
+    token: String,
+    /// No new request is admitted with it from then on.
+    #[schema(format = DateTime)]
+    expires_at: String,
+}
+
+/// A token for the proxy
+///
+/// It names the devices that you may reach now, and none of the others: without any, its list is empty.
+#[utoipa::path(
+    post,
+    path = "/v1/token",
+    tag = "tokens",
+    operation_id = "mintToken",
+    request_body(content = Option<UserAsks>, description = "No body: all devices."),
+    responses((status = 200, description = "The token.", body = Token), Unproven, Refused),
+    security(("user" = [])),
+)]
 async fn for_user(authorizer: &Authorizer, user: &UserActor, body: Body) -> Result<Minted, Refusal> {
     let UserAsks { device } = json_body(body).await?;
     authorizer.for_user(user, device).await.map_err(not_minted)
@@ -89,7 +116,7 @@ fn lifetime(asked: Option<&str>) -> Result<Duration, Refusal> {
 
 fn respond(outcome: Result<Minted, Refusal>) -> Response {
     match outcome {
-        Ok(minted) => ok(&json!({"token": minted.token, "expires_at": minted.expires_at.rfc3339()})),
+        Ok(minted) => ok(&Token { token: minted.token, expires_at: minted.expires_at.rfc3339() }),
         Err(refusal) => problem(&refusal),
     }
 }

@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::header::{CACHE_CONTROL, HeaderValue};
-use runtime::http::{Caller, Routes};
+use runtime::http::{Caller, Refused, Routes};
 use serde_json::{Value, json};
 
 use crate::authorizer::Authorizer;
@@ -31,9 +31,37 @@ pub struct Endpoints {
 pub(crate) fn routes(authorizer: &Arc<Authorizer>, endpoints: &Endpoints) -> Routes {
     let jwks = authorizer.jwks().clone();
     let about = about(endpoints, authorizer.issuer());
-    Routes::new()
-        .get("/.well-known/jwks.json", Caller::Anyone, move || std::future::ready(answer(&jwks)))
-        .get("/.well-known/tcpmux", Caller::Anyone, move || std::future::ready(answer(&about)))
+    Routes::new().get("/.well-known/jwks.json", Caller::Anyone, move || std::future::ready(keys(&jwks))).get(
+        "/.well-known/tcpmux",
+        Caller::Anyone,
+        move || std::future::ready(about_this_cloud(&about)),
+    )
+}
+
+/// The keys that proxy tokens are signed with
+#[utoipa::path(
+    get,
+    path = "/.well-known/jwks.json",
+    tag = "tokens",
+    operation_id = "listKeys",
+    responses((status = 200, description = "A JWK set (RFC 7517).", body = Object), Refused),
+    security(()),
+)]
+fn keys(set: &Value) -> Response {
+    answer(set)
+}
+
+/// Version, CA fingerprint and addresses of this cloud
+#[utoipa::path(
+    get,
+    path = "/.well-known/tcpmux",
+    tag = "tokens",
+    operation_id = "aboutThisCloud",
+    responses((status = 200, description = "What any handshake shows too.", body = Object), Refused),
+    security(()),
+)]
+fn about_this_cloud(about: &Value) -> Response {
+    answer(about)
 }
 
 fn about(endpoints: &Endpoints, issuer: &str) -> Value {

@@ -31,6 +31,7 @@ mod headers;
 mod lease;
 mod location;
 mod navigation;
+mod openapi;
 mod proxy;
 mod publish;
 mod request;
@@ -46,6 +47,7 @@ mod visit;
 mod websocket;
 
 pub use cors::Cors;
+pub use openapi::openapi;
 pub use proxy::{Config, Proxy};
 pub use publish::PublishConfig;
 pub use streams::SUBPROTOCOL;

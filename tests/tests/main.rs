@@ -16,6 +16,7 @@ mod keepers {
     mod dependencies;
     mod floors;
     mod flows;
+    mod openapi;
     mod refusals;
     mod sources;
     mod words;

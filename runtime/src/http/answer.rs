@@ -9,6 +9,7 @@ use http::{
 };
 use model::{Code, Refusal, TenantName};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::problem::fault;
 
@@ -37,9 +38,13 @@ pub fn done() -> Response<Body> {
 }
 
 /// The query of a list: which page of it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Paging {
+    /// The `next_cursor` of the page before.
     cursor: Option<String>,
+    /// How many items a page has: 100 where nothing is asked.
+    #[param(minimum = 1, maximum = 500)]
     limit: Option<u32>,
 }
 
@@ -75,7 +80,7 @@ pub struct OfTenant {
 }
 
 /// One page of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
     /// What is on it.
     pub items: Vec<T>,

@@ -2,6 +2,7 @@
 
 mod answer;
 mod client;
+mod describe;
 mod input;
 mod problem;
 mod routes;
@@ -9,7 +10,8 @@ mod serve;
 
 pub use answer::{OfTenant, Page, Paging, answer, done, ok};
 pub use client::{ClientError, HttpClient, is_loopback};
+pub use describe::{Absent, Conflicting, NotAllowed, Precondition, Refused, Unproven, described_problem};
 pub use input::{json_body, query};
-pub use problem::{fault, problem};
+pub use problem::{Problem, fault, problem};
 pub use routes::{Caller, Route, RouteSpec, Routes};
 pub use serve::{ConnectionInfo, ServeOptions, serve_connection};

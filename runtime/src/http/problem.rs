@@ -6,18 +6,41 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
 };
 use model::{Code, Refusal};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A refusal as answers show it (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "type": "about:blank", "title": "Not Found", "status": 404,
+    "detail": "there is no such device, or it was not granted to you", "code": "TMX-4030",
+}))]
+pub struct Problem {
+    /// What kind of problem; `code` tells more.
+    pub r#type: &'static str,
+    /// What the status means.
+    pub title: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// The cause and, where there is one, the remedy, for people.
+    pub detail: String,
+    /// The cause, for programs: it stays the same between versions.
+    #[schema(pattern = "^TMX-[0-9]{4}$")]
+    pub code: &'static str,
+}
 
 /// A refusal as `application/problem+json`: `type`, `title`, `status`, `detail`, `code`.
 pub fn problem(refusal: &Refusal) -> Response<Body> {
     let status = StatusCode::from_u16(refusal.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let body = serde_json::json!({
-        "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or("Error"),
-        "status": status.as_u16(),
-        "detail": refusal.detail,
-        "code": refusal.code.as_str(),
-    });
-    let mut response = Response::new(Body::from(body.to_string()));
+    let body = Problem {
+        r#type: "about:blank",
+        title: status.canonical_reason().unwrap_or("Error"),
+        status: status.as_u16(),
+        detail: refusal.detail.clone().into_owned(),
+        code: refusal.code.as_str(),
+    };
+    // A struct of texts and numbers always serializes.
+    let mut response = Response::new(Body::from(serde_json::to_vec(&body).unwrap_or_default()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -3,6 +3,7 @@
 mod door_certificate;
 mod doors;
 mod health;
+mod openapi;
 mod parts;
 
 use std::{net::SocketAddr, time::Duration};

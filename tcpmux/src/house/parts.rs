@@ -21,7 +21,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use store::Store;
 use tcpmux_server::TunnelServer;
 
-use super::{door_certificate, failed, misconfigured};
+use super::{door_certificate, failed, misconfigured, openapi};
 use crate::{
     config::{Config, DeviceIdSource, Publish, Role},
     data::{DataDirectory, Listening},
@@ -40,6 +40,8 @@ pub(super) struct Parts {
     client_api: Option<ClientApi>,
     guards: Guards,
     root_fingerprint: Option<String>,
+    public_url: String,
+    device_url: String,
     /// The internal CA's certificate for the doors, or the operator's.
     internal: Arc<CertificateCell>,
     /// The operator's certificate for the user door.
@@ -134,7 +136,7 @@ impl Parts {
                     version: env!("CARGO_PKG_VERSION").into(),
                     ca_fingerprint: Some(hierarchy.root_fingerprint_text()),
                     user: listening.public_url.clone(),
-                    device: device_url,
+                    device: device_url.clone(),
                     device_domain: Some(config.device_domain.clone()).filter(|domain| !domain.is_empty()),
                 },
             },
@@ -146,9 +148,6 @@ impl Parts {
         )
         .await
         .map_err(misconfigured)?;
-        let removal = Arc::new(Removal(Arc::clone(&provisioning)));
-        let client_api =
-            ClientApi::new(store.clone(), registry.clone(), clock.clone(), removal, tasks.clone());
         let tunnels = config.has(Role::Tunnel).then(|| {
             TunnelServer::start(
                 tcpmux_server::Config::default(),
@@ -158,6 +157,14 @@ impl Parts {
                 clock.clone(),
                 tasks.clone(),
             )
+        });
+        let client_api = ClientApi::new(client_api::Parts {
+            store: store.clone(),
+            registry: registry.clone(),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+            removal: Arc::new(Removal(Arc::clone(&provisioning))),
+            dialer: tunnels.clone().map(|tunnels| tunnels as _),
         });
         let issuer = Issuer {
             name: gateway.issuer().to_owned(),
@@ -169,6 +176,8 @@ impl Parts {
             device_anchors: vec![CertificateDer::from(hierarchy.devices().certificate().der().to_vec())],
             guards: gateway.guards().clone(),
             root_fingerprint: Some(hierarchy.root_fingerprint_text()),
+            public_url: listening.public_url.clone(),
+            device_url,
             store: Some(store),
             provisioning: Some(provisioning),
             gateway: Some(gateway),
@@ -223,6 +232,8 @@ impl Parts {
             gateway: None,
             client_api: None,
             root_fingerprint: None,
+            public_url: listening.public_url.clone(),
+            device_url: device_url(config, listening),
             device_anchors,
             tunnels,
             proxy,
@@ -254,7 +265,8 @@ impl Parts {
     pub(super) fn user_routes(&self) -> Routes {
         let gateway = self.gateway.as_ref().map(|gateway| gateway.user_routes());
         let api = self.client_api.as_ref().map(ClientApi::user_routes);
-        gateway.unwrap_or_default().merge(api.unwrap_or_default())
+        let described = self.client_api.as_ref().map(|_| openapi::routes(&self.openapi()));
+        gateway.unwrap_or_default().merge(api.unwrap_or_default()).merge(described.unwrap_or_default())
     }
 
     pub(super) fn device_routes(&self) -> Routes {
@@ -266,6 +278,16 @@ impl Parts {
         let provisioning = self.provisioning.as_ref().map(|provisioning| provisioning.admin_routes());
         let api = self.client_api.as_ref().map(ClientApi::admin_routes);
         gateway.unwrap_or_default().merge(provisioning.unwrap_or_default()).merge(api.unwrap_or_default())
+    }
+
+    /// What the rooms that are here tell of their operations.
+    fn openapi(&self) -> utoipa::openapi::OpenApi {
+        let rooms = [
+            self.gateway.as_ref().map(|_| cloud_gateway::openapi()),
+            self.client_api.as_ref().map(|_| client_api::openapi()),
+            self.proxy.as_ref().map(|_| cloud_proxy::openapi()),
+        ];
+        openapi::document(rooms.into_iter().flatten(), &self.public_url, &self.device_url)
     }
 
     pub(super) fn publish_config(port: &Publish) -> PublishConfig {

@@ -213,6 +213,7 @@ const EXPECTED: &[(&str, &str, &str, Expected)] = &[
     ("user", "POST", "/v1/token", REFUSED),
     ("user", "GET", "/.well-known/jwks.json", PUBLIC),
     ("user", "GET", "/.well-known/tcpmux", PUBLIC),
+    ("user", "GET", "/v1/openapi.json", PUBLIC),
     ("user", "GET", "/v1/me", REFUSED),
     ("user", "GET", "/v1/devices", REFUSED),
     ("user", "GET", "/v1/devices/{id}", REFUSED),
