@@ -21,6 +21,9 @@ mod telling;
 mod tenants;
 mod user_devices;
 
+#[cfg(test)]
+mod testing;
+
 pub use api::{ClientApi, Parts};
 pub use openapi::openapi;
 pub use removal::DeviceRemoval;
