@@ -95,6 +95,11 @@ impl SessionHandle {
         self.shared().look().session.stream_count()
     }
 
+    /// Bytes that this session's streams hold here because somebody does not read: a caller, or the device.
+    pub fn held_bytes(&self) -> usize {
+        self.shared().look().session.held_bytes()
+    }
+
     /// How many streams this session can still open before its ids run out (2³⁰ at the start). Begin a new
     /// session before this is 0: then every open is [`OpenError::Draining`].
     pub fn opens_left(&self) -> u32 {

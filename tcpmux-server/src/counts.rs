@@ -27,6 +27,11 @@ pub(crate) fn streams(count: usize) {
     metrics::gauge!("tcpmux_streams").set(gauge(count));
 }
 
+/// Bytes that streams hold because somebody does not read.
+pub(crate) fn held_bytes(count: usize) {
+    metrics::gauge!("tcpmux_held_bytes").set(gauge(count));
+}
+
 fn gauge(count: usize) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }

@@ -2,7 +2,10 @@
 //!
 //! One task for all sessions, so that an idle session needs no timer of its own here.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use model::DisconnectCause;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -24,9 +27,24 @@ impl TunnelServer {
             self.sessions.visit_part(part, parts, |live| self.tell_life(live));
             counts::sessions(self.sessions.len());
             counts::streams(self.sessions.stream_count());
+            self.weigh();
             if part == 0 {
                 self.end_used_up();
             }
+        }
+    }
+
+    /// Looks how much is held for those who do not read, by which [`Dialer::open`](tcpmux_proto::Dialer) decides.
+    fn weigh(&self) {
+        let held = self.sessions.held_bytes();
+        counts::held_bytes(held);
+        let before = self.held.swap(held, Ordering::Relaxed);
+        if held > self.config.held_bytes && before <= self.config.held_bytes {
+            tracing::warn!(
+                held,
+                limit = self.config.held_bytes,
+                "no streams are opened: too much is not read"
+            );
         }
     }
 

@@ -27,7 +27,10 @@ mod refusal;
 mod revoked;
 mod sessions;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use ca::DeviceNaming;
 use registry::{Admission, Registry};
@@ -54,6 +57,8 @@ pub struct Config {
     pub pending_opens_per_service: usize,
     /// How long one more may wait for its turn before it is refused as busy.
     pub longest_queueing: Duration,
+    /// Bytes that all streams together may hold because somebody does not read; beyond it no stream is opened.
+    pub held_bytes: usize,
 }
 
 impl Default for Config {
@@ -67,6 +72,7 @@ impl Default for Config {
             streams_per_session: 512,
             pending_opens_per_service: 64,
             longest_queueing: Duration::from_secs(2),
+            held_bytes: 1 << 30,
         }
     }
 }
@@ -86,6 +92,8 @@ pub struct TunnelServer {
     /// One permit for each connection that waits to be told that there is no seat.
     turning_away: Arc<Semaphore>,
     draining: watch::Sender<Option<drain::Plan>>,
+    /// What all streams held when it was last looked.
+    held: AtomicUsize,
 }
 
 impl TunnelServer {
@@ -105,6 +113,7 @@ impl TunnelServer {
             turning_away: Arc::new(Semaphore::new(TURNED_AWAY_AT_ONCE)),
             sessions: sessions::Sessions::default(),
             draining: watch::Sender::new(None),
+            held: AtomicUsize::new(0),
             config,
             registry,
             admission,

@@ -1,5 +1,7 @@
 //! One stream to a service of a device that is connected here.
 
+use std::sync::atomic::Ordering;
+
 use model::Target;
 use tcpmux_proto::{BoxFuture, Destination, Dialer, OpenError, StreamHeader, StreamKind, TunnelStream};
 
@@ -40,6 +42,9 @@ impl TunnelServer {
     ) -> Result<TunnelStream, OpenError> {
         if self.draining.borrow().is_some() {
             return Err(OpenError::Draining);
+        }
+        if self.held.load(Ordering::Relaxed) > self.config.held_bytes {
+            return Err(OpenError::Busy);
         }
         let (session, pending) = self.sessions.reach(&target.device).ok_or(OpenError::Offline)?;
         let waiting = pending.turn(&header.service).await.ok_or(OpenError::Busy)?;

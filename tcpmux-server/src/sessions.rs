@@ -162,8 +162,15 @@ impl Sessions {
     }
 
     pub(crate) fn stream_count(&self) -> usize {
-        let of_shard =
-            |shard| lock(shard).live.values().map(|live| live.handle.stream_count()).sum::<usize>();
+        self.sum(SessionHandle::stream_count)
+    }
+
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.sum(SessionHandle::held_bytes)
+    }
+
+    fn sum(&self, of: impl Fn(&SessionHandle) -> usize) -> usize {
+        let of_shard = |shard| lock(shard).live.values().map(|live| of(&live.handle)).sum::<usize>();
         self.shards.iter().map(of_shard).sum()
     }
 

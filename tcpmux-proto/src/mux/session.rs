@@ -228,6 +228,11 @@ impl Session {
         self.streams.len() - usize::from(self.streams.contains_key(&FIRST_STREAM))
     }
 
+    /// Bytes that streams hold: those that came and were not read, and those that were written and have not left.
+    pub fn held_bytes(&self) -> usize {
+        self.queued + self.streams.values().map(|stream| stream.incoming.len()).sum::<usize>()
+    }
+
     /// Gives back memory that only a busy session needs.
     pub fn shrink(&mut self) {
         self.streams.shrink_to_fit();

@@ -68,6 +68,27 @@ async fn a_longer_deadline_than_the_servers_is_cut_and_a_mute_device_times_out()
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_stream_is_opened_while_too_much_is_held_for_those_who_do_not_read() {
+    let cloud = Cloud::start_with(Config { held_bytes: 100_000, ..Config::default() });
+    let camera = cloud.enrolled("cam-01");
+    let neighbour = cloud.enrolled("cam-02");
+    let mut device = cloud.connect(&camera, "boot").await;
+    let _other = cloud.connect(&neighbour, "boot").await;
+    let mut unread = cloud.open(&camera.device, "web").await.unwrap();
+    unread.write_all(b"get").await.unwrap();
+    let mut service = device.incoming.next().await.unwrap().accept().await;
+    service.write_all(&[7; 50_000]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(cloud.open(&neighbour.device, "web").await.is_ok(), "so much may be held");
+    service.write_all(&[7; 100_000]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(cloud.open(&neighbour.device, "web").await.unwrap_err(), OpenError::Busy);
+    unread.read_exact(&mut vec![0; 150_000]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(cloud.open(&neighbour.device, "web").await.is_ok(), "it was read");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_holds_only_so_many_streams() {
     let cloud = Cloud::start_with(Config { streams_per_session: 3, ..Config::default() });
     let camera = cloud.enrolled("cam-01");
