@@ -4,7 +4,7 @@
 //!
 //! - people and machines: [`TenantName`], [`DeviceId`], [`DeviceRef`], [`UserId`], [`ServiceName`], [`Target`]
 //! - who may do what: [`Level`], [`ServiceSet`], [`Grant`], [`Actor`] and its proofs
-//! - secrets with a short life: [`Passcode`], [`ClaimCode`], [`Secret`]
+//! - secrets with a short life: [`Passcode`], [`ClaimCode`], [`Ticket`], [`Secret`]
 //! - certificates: [`Fingerprint`], [`Serial`], [`CertificateStatus`]
 //! - what is live: [`SessionId`], [`Generation`], [`NodeId`], [`RequestId`]
 //! - what happened: [`Event`]
@@ -21,6 +21,7 @@ mod passcode;
 mod refusal;
 mod secret;
 mod target;
+mod ticket;
 mod timestamp;
 
 pub use actor::{Actor, AdminActor, DeviceActor, DoorKey, UserActor};
@@ -34,6 +35,7 @@ pub use passcode::{Passcode, PasscodeDigest, PasscodeError};
 pub use refusal::{Code, Refusal};
 pub use secret::Secret;
 pub use target::{DeviceRef, Target};
+pub use ticket::{Ticket, TicketDigest, TicketError, TicketPurpose, TicketRecord};
 pub use timestamp::{DurationError, Timestamp, parse_duration};
 
 /// Lower-case hex of some bytes.

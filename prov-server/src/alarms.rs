@@ -40,6 +40,6 @@ fn alarm(event: &Event) -> Option<AuditEntry> {
         }
         _ => return None,
     };
-    let object = format!("device:{}", event.device());
+    let object = format!("device:{}", event.device()?);
     Some(AuditEntry { actor: object.clone(), action, object, outcome, detail })
 }

@@ -6,12 +6,11 @@ use axum::body::Body;
 use ca::{CertificateRequest, DeviceCertificate, RequestError};
 use http::{HeaderMap, Request, Response, StatusCode};
 use model::{DeviceId, DeviceRef, Passcode, PasscodeDigest, Timestamp};
-use runtime::http::ConnectionInfo;
+use runtime::{digest, http::ConnectionInfo};
 use store::{AuditEntry, PasscodeRow, Redemption, RedemptionRefusal, RedemptionRequest};
 use tokio::time::Instant;
 
 use crate::{
-    digest,
     est::{self, Credentials},
     fault::Step,
     limits::Source,

@@ -12,7 +12,6 @@ mod alarms;
 mod base64_body;
 mod certificates;
 mod config;
-mod digest;
 mod doors;
 mod enrolling;
 mod est;

@@ -11,11 +11,14 @@ use model::{
     Actor, AdminActor, Code, DeviceId, Passcode, PasscodeDigest, Refusal, TenantName, Timestamp,
     parse_duration,
 };
-use runtime::http::{OfTenant, Page, Paging, answer, done, json_body, ok, problem, query};
+use runtime::{
+    digest,
+    http::{OfTenant, Page, Paging, answer, done, json_body, ok, problem, query},
+};
 use serde::{Deserialize, Serialize};
 use store::{NewPasscode, PasscodeRow, StoreError};
 
-use crate::{digest, provisioning::Provisioning};
+use crate::provisioning::Provisioning;
 
 /// What an operator may choose, in the query or in a JSON body.
 #[derive(Debug, Default, Deserialize)]

@@ -6,12 +6,12 @@ use axum::body::Body;
 use ca::{CertificateRequest, DeviceCertificate};
 use http::{HeaderMap, Request, Response, StatusCode};
 use model::{CertificateStatus, DeviceRef, Timestamp};
-use runtime::http::ConnectionInfo;
+use runtime::{digest, http::ConnectionInfo};
 use store::{AuditEntry, IssuanceRow, Renewal, RenewalRefusal, RenewalRequest, Subject};
 use tokio::time::Instant;
 
 use crate::{
-    digest, est,
+    est,
     fault::Step,
     limits::Source,
     provisioning::Provisioning,

@@ -14,7 +14,7 @@ impl Default for Bus {
 
 impl Bus {
     pub(crate) fn publish(&self, event: Event) {
-        tracing::debug!(subject = event.subject(), device = %event.device(), "event");
+        tracing::debug!(subject = event.subject(), tenant = %event.tenant(), device = event.device().map(|device| device.device.as_str()), "event");
         // Without a listener there is nobody to tell.
         let _ = self.0.send(event);
     }

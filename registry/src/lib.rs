@@ -9,18 +9,21 @@
 
 mod bus;
 mod certificates;
+mod error;
 mod grants;
 mod revocation;
 mod sessions;
+mod tickets;
 
 use std::{sync::Arc, time::Duration};
 
-use model::{DeviceRef, Event, Fingerprint, Generation, NodeId};
+use model::{DeviceRef, Event, Fingerprint, Generation, NodeId, TicketDigest, TicketRecord, Timestamp};
 use tokio::sync::{broadcast, mpsc};
 
 pub use certificates::{
     Admission, Admitted, AnyOfThisAuthority, CertificateEntry, CertificateView, NotAdmitted, Presented,
 };
+pub use error::{RegistryError, TICKETS_KEPT, TICKETS_PER_USER};
 pub use grants::{CHANGES_KEPT, GrantChange, GrantView};
 pub use revocation::{Receipt, RevocationNotice, RevocationOrder};
 pub use sessions::{Connected, SessionRecord};
@@ -37,6 +40,7 @@ struct Inner {
     certificates: Arc<CertificateView>,
     grants: GrantView,
     revocations: revocation::Revocations,
+    tickets: tickets::Tickets,
 }
 
 impl Registry {
@@ -52,6 +56,7 @@ impl Registry {
             certificates: Arc::new(CertificateView::default()),
             grants: GrantView::default(),
             revocations: revocation::Revocations::default(),
+            tickets: tickets::Tickets::default(),
         }))
     }
 
@@ -81,7 +86,7 @@ impl Registry {
     }
 
     /// Notes that an echo went through a device's tunnel, unless a newer session stands.
-    pub fn verified(&self, device: &DeviceRef, generation: Generation, at: model::Timestamp) {
+    pub fn verified(&self, device: &DeviceRef, generation: Generation, at: Timestamp) {
         self.0.sessions.verified(device, generation, at);
     }
 
@@ -127,5 +132,34 @@ impl Registry {
     /// Orders to close the tunnels of revoked devices; each has to be acknowledged with the number closed.
     pub fn revocation_orders(&self) -> mpsc::Receiver<RevocationOrder> {
         self.0.revocations.orders()
+    }
+
+    /// Keeps a ticket until it is taken or `expires_at` of its record has come.
+    ///
+    /// # Errors
+    /// If its user, or all users together, hold too many unused ones; or if no promise can be made
+    /// that it will be given only once. A [`model::Refusal`] can be made of each.
+    #[expect(clippy::unused_async, reason = "another backend asks a server here")]
+    pub async fn put_ticket(
+        &self,
+        digest: TicketDigest,
+        record: TicketRecord,
+        now: Timestamp,
+    ) -> Result<(), RegistryError> {
+        self.0.tickets.put(digest, record, now)
+    }
+
+    /// Gives a ticket's record to one caller, and to nobody after that; `None` if there is no such
+    /// ticket, if it was taken, or if it has expired.
+    ///
+    /// # Errors
+    /// If it cannot be known whether it was taken before.
+    #[expect(clippy::unused_async, reason = "another backend asks a server here")]
+    pub async fn take_ticket(
+        &self,
+        digest: &TicketDigest,
+        now: Timestamp,
+    ) -> Result<Option<TicketRecord>, RegistryError> {
+        Ok(self.0.tickets.take(digest, now))
     }
 }

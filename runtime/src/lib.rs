@@ -6,6 +6,7 @@
 
 mod backoff;
 mod clock;
+pub mod digest;
 pub mod listen;
 pub mod logs;
 pub mod private_file;

@@ -2,7 +2,8 @@
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-pub(crate) fn of_parts(parts: &[&[u8]]) -> [u8; 32] {
+/// Over several parts, each with its length before it.
+pub fn of_parts(parts: &[&[u8]]) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     for part in parts {
         context.update(&(part.len() as u64).to_be_bytes());
@@ -11,7 +12,8 @@ pub(crate) fn of_parts(parts: &[&[u8]]) -> [u8; 32] {
     finish(context)
 }
 
-pub(crate) fn of(bytes: &[u8]) -> [u8; 32] {
+/// Over one text.
+pub fn of(bytes: &[u8]) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     context.update(bytes);
     finish(context)
