@@ -7,6 +7,7 @@ mod floods;
 mod hostile;
 mod interop;
 mod liveness;
+mod long_path;
 mod opening;
 mod simulated;
 mod support;
