@@ -119,6 +119,7 @@ impl Room {
             boot_id: "boot".into(),
             services: services.iter().map(|name| name.parse().unwrap()).collect(),
             viewer_websockets: vec![],
+            claim_digest: None,
             since: NOW,
             verified_at: NOW,
         };

@@ -26,7 +26,8 @@ pub struct ClaimCode([u8; LETTERS]);
 
 /// What the cloud keeps of a claim code, and what the device tells of it in its hello: SHA-256 over
 /// [`ClaimCode::letters`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ClaimDigest(pub [u8; 32]);
 
 /// Why a text is not a claim code. Says nothing of whether one like it exists.
@@ -123,6 +124,21 @@ impl FromStr for ClaimCode {
         let code = Self(values.map(|value| ALPHABET[usize::from(value)]));
         values.zeroize();
         if fits { Ok(code) } else { Err(ClaimCodeError::Check) }
+    }
+}
+
+impl TryFrom<String> for ClaimDigest {
+    type Error = &'static str;
+    /// Reads 64 hex digits.
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let octets = crate::unhex(&text).and_then(|octets| octets.try_into().ok());
+        octets.map(Self).ok_or("the digest of a claim code has 64 hex digits")
+    }
+}
+
+impl From<ClaimDigest> for String {
+    fn from(digest: ClaimDigest) -> Self {
+        crate::hex(&digest.0)
     }
 }
 

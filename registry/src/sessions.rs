@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use model::{DeviceRef, Fingerprint, Generation, NodeId, ServiceName, SessionId, Timestamp};
+use model::{ClaimDigest, DeviceRef, Fingerprint, Generation, NodeId, ServiceName, SessionId, Timestamp};
 
 /// A device's session, as others may know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct SessionRecord {
     pub services: Vec<ServiceName>,
     /// Those of them on which the device lets viewers open WebSockets.
     pub viewer_websockets: Vec<ServiceName>,
+    /// The claim code that the device showed when it connected.
+    pub claim_digest: Option<ClaimDigest>,
     /// Since when.
     pub since: Timestamp,
     /// When an echo last went through.
@@ -115,6 +117,7 @@ mod tests {
             boot_id: boot.into(),
             services: vec![],
             viewer_websockets: vec![],
+            claim_digest: None,
             since: Timestamp(0),
             verified_at: Timestamp(0),
         }

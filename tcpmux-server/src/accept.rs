@@ -8,7 +8,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use ca::IdentityError;
-use model::{DisconnectCause, Event, Generation, SessionId};
+use model::{ClaimDigest, DisconnectCause, Event, Generation, SessionId};
 use registry::{Presented, SessionRecord};
 use tcpmux_proto::{
     CloudControl, CloudHandshake, CloudMessage, Ended, GreetError, Greeting, Hello, Replaced, SessionHandle,
@@ -290,6 +290,7 @@ impl TunnelServer {
             boot_id: hello.boot_id.clone(),
             services: hello.services.iter().map(|service| service.name.clone()).collect(),
             viewer_websockets: viewers.map(|service| service.name.clone()).collect(),
+            claim_digest: hello.claim_digest.map(ClaimDigest),
             since: now,
             verified_at: now,
         }

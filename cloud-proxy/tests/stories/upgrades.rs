@@ -220,6 +220,7 @@ async fn viewers_open_websockets_where_the_device_lets_them() {
             certificate: model::Fingerprint([0; 32]),
             boot_id: "b".into(),
             services: vec!["web".parse().unwrap()],
+            claim_digest: None,
             viewer_websockets,
             since: NOW,
             verified_at: NOW,
