@@ -1,4 +1,4 @@
-//! Many devices: enrolments a second by real EST, and what an idle device costs the server.
+//! Many devices: enrolments a second by real EST, what an idle device costs the server, and how they come back.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,6 +16,12 @@ use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 
 use crate::report::Report;
 
+/// The fleet with a cloud of its own.
+pub(crate) async fn alone(count: usize, report: &mut Report) {
+    let mut cloud = Cloud::plan().log_level("warn").start().await;
+    measure(&mut cloud, count, report).await;
+}
+
 pub(crate) async fn measure(cloud: &mut Cloud, count: usize, report: &mut Report) {
     println!("fleet: {count} enrolments, then {count} idle devices");
     let directory = TempDir::new().unwrap();
@@ -28,8 +34,28 @@ pub(crate) async fn measure(cloud: &mut Cloud, count: usize, report: &mut Report
     tokio::time::sleep(Duration::from_secs(5)).await;
     let after = cloud.process().resident_kib();
     report.put("P8 server RSS, idle, KiB per device", (after as f64 - before as f64) / count as f64);
+    storm(cloud, count, report).await;
     for daemon in daemons {
         daemon.stop(Duration::ZERO).await;
+    }
+}
+
+/// The node dies and is started again: every device comes back by itself, none twice.
+async fn storm(cloud: &mut Cloud, count: usize, report: &mut Report) {
+    println!("storm: kill -9 with {count} devices connected");
+    cloud.kill();
+    let killed = Instant::now();
+    cloud.start_again().await;
+    report.put("P9 doors open after kill -9, s", killed.elapsed().as_secs_f64());
+    let half = until_at_least(cloud, count.div_ceil(2)).await;
+    report.put("P9 half of the devices back, s", half.duration_since(killed).as_secs_f64());
+    until_connected(cloud, count).await;
+    report.put("P9 all devices back, s", killed.elapsed().as_secs_f64());
+    report.put("P9 server RSS at its most, MiB", cloud.process().peak_resident_kib() as f64 / 1024.0);
+    // The count stays exact: nobody comes twice, nobody leaves again.
+    for _ in 0..50 {
+        assert_eq!(connected(cloud).await, Some(count));
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -86,12 +112,24 @@ async fn connect(requests: &[Arc<EnrollRequest>]) -> Vec<Daemon> {
 }
 
 async fn until_connected(cloud: &Cloud, count: usize) {
-    let wanted = format!("{count}");
-    tests::eventually_within(Duration::from_secs(120), "the fleet is connected", || async {
-        let text = cloud.admin().get("/metrics").send().await.text().await;
-        let line = text.lines().find(|line| line.starts_with("tcpmux_sessions "));
-        let seen = line.and_then(|line| line.split(' ').nth(1)).unwrap_or("none").to_owned();
-        if seen == wanted { Ok(()) } else { Err(format!("{seen} of {wanted}")) }
+    tests::eventually_within(Duration::from_secs(180), "the fleet is connected", || async {
+        let seen = connected(cloud).await;
+        if seen == Some(count) { Ok(()) } else { Err(format!("{seen:?} of {count}")) }
     })
     .await;
+}
+
+async fn until_at_least(cloud: &Cloud, count: usize) -> Instant {
+    tests::eventually_within(Duration::from_secs(180), "many are connected", || async {
+        let seen = connected(cloud).await;
+        if seen >= Some(count) { Ok(Instant::now()) } else { Err(format!("{seen:?}, not {count}")) }
+    })
+    .await
+}
+
+/// How many sessions the server says stand.
+async fn connected(cloud: &Cloud) -> Option<usize> {
+    let text = cloud.admin().get("/metrics").send().await.text().await;
+    let line = text.lines().find(|line| line.starts_with("tcpmux_sessions "))?;
+    line.split(' ').nth(1)?.parse().ok()
 }

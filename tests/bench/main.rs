@@ -1,7 +1,7 @@
 //! The figures of the product, on loopback.
 //!
-//! `cargo run --profile dist -p tests --bin bench -- [engine|tunnel] [--seconds S] [--rounds N] [--devices N]`; without
-//! a word, both. Every measure is taken `rounds` times, alternating with its peers; the table shows median, least and
+//! `cargo run --profile dist -p tests --bin bench -- [engine|tunnel|fleet] [--seconds S] [--rounds N] [--devices N]`; without
+//! a word, the first two. Every measure is taken `rounds` times, alternating with its peers; the table shows median, least and
 //! most. `tunnel` needs nginx and wrk.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for developers")]
@@ -44,6 +44,8 @@ enum Part {
     Engine(engine::Choice),
     /// The whole path through published ports and the user door, then a fleet of idle devices
     Tunnel,
+    /// A fleet alone: enrolments, idle memory, and its return after the death of the node
+    Fleet,
     /// Prints the memory of idle connections of one kind
     #[command(hide = true)]
     Idle { kind: engine::Kind },
@@ -61,6 +63,10 @@ fn main() {
         Some(Part::Idle { kind }) => return engine::idle(kind),
         Some(Part::Engine(choice)) => engine::measure(&choice, time, rounds, &mut report),
         Some(Part::Tunnel) => run_tunnel(&mut report),
+        Some(Part::Fleet) => {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(fleet::alone(devices, &mut report));
+        }
         None => {
             engine::measure(&engine::Choice::default(), time, rounds, &mut report);
             run_tunnel(&mut report);

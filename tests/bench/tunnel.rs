@@ -1,5 +1,4 @@
-//! The tunnel and the proxy as users have them: one cloud, one device, real processes, loopback (figures P1 to P8 and
-//! P10).
+//! The tunnel and the proxy as users have them: one cloud, one device, real processes, loopback (figures P1 to P10).
 
 use std::{path::Path, time::Duration};
 
