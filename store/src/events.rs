@@ -148,7 +148,7 @@ pub(crate) async fn forget_tenant(c: &mut SqliteConnection, tenant: &str) -> Res
     Ok(())
 }
 
-fn event_row(row: &SqliteRow) -> Result<EventRow, StoreError> {
+pub(crate) fn event_row(row: &SqliteRow) -> Result<EventRow, StoreError> {
     Ok(EventRow {
         seq: column::number("seq", row.try_get("seq")?)?,
         received_at: column::time(row, "received_at")?,
@@ -165,7 +165,7 @@ fn event_row(row: &SqliteRow) -> Result<EventRow, StoreError> {
 }
 
 /// After one of these, what the log says of the device is for others than before.
-const FLOORS: [&str; 3] = ["device.released", "device.transferred", "device.removed"];
+pub(crate) const FLOORS: [&str; 3] = ["device.released", "device.transferred", "device.removed"];
 
 #[cfg(test)]
 mod tests {

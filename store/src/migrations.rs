@@ -8,8 +8,11 @@ use sqlx::SqliteConnection;
 use crate::OpenError;
 
 /// Every migration in order; the n-th leads to schema n and ends by setting `user_version` to n.
-const MIGRATIONS: &[&str] =
-    &[include_str!("../migrations/0001_first.sql"), include_str!("../migrations/0002_events.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_first.sql"),
+    include_str!("../migrations/0002_events.sql"),
+    include_str!("../migrations/0003_notifications.sql"),
+];
 
 /// `tcmx`, in the header of every database of ours.
 const APPLICATION: i64 = 0x7463_6d78;
