@@ -55,7 +55,8 @@ pub(crate) async fn remove(api: Arc<Inner>, call: Call<AdminActor>) -> Result<Re
     Ok(done())
 }
 
-async fn end(api: &Inner, device: &DeviceRef, by: &Actor) -> Result<(), Refusal> {
+/// Ends a device with everything that stands on it. Can be repeated after a failure.
+pub(crate) async fn end(api: &Inner, device: &DeviceRef, by: &Actor) -> Result<(), Refusal> {
     let known = api.store.device(&device.tenant, &device.device).await;
     known.map_err(|error| error.refusal("reading a device"))?.ok_or_else(absent)?;
     let grants = api.store.grants_on_device(&device.tenant, &device.device).await;

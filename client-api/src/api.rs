@@ -8,7 +8,10 @@ use runtime::{Clock, Tasks, http::Routes};
 use store::Store;
 use tcpmux_proto::Dialer;
 
-use crate::{DeviceRemoval, admin_devices, admin_grants, audit, me, sightings, tenants, user_devices};
+use crate::{
+    DeviceRemoval, admin_devices, admin_grants, audit, me, sightings, tenant_deletion,
+    tenant_deletion::Deletions, tenants, user_devices,
+};
 
 /// What the room stands on; the roof hands it over.
 pub struct Parts {
@@ -36,15 +39,20 @@ pub(crate) struct Inner {
     pub(crate) registry: Registry,
     pub(crate) clock: Clock,
     pub(crate) removal: Arc<dyn DeviceRemoval>,
-    tasks: Tasks,
+    pub(crate) tasks: Tasks,
+    pub(crate) deletions: Deletions,
 }
 
 impl ClientApi {
-    /// A room on these parts, which from now on notes when devices were connected.
+    /// A room on these parts, which from now on notes when devices were connected, and goes on with deletions of
+    /// tenants that were cut short.
     pub fn new(parts: Parts) -> Self {
         let Parts { store, registry, clock, tasks, removal, dialer: _ } = parts;
         tasks.spawn(sightings::note(store.clone(), registry.clone(), registry.subscribe()));
-        Self(Arc::new(Inner { store, registry, clock, removal, tasks }))
+        let api = Arc::new(Inner { store, registry, clock, removal, tasks, deletions: Deletions::default() });
+        api.tasks.spawn(tenant_deletion::resume(Arc::clone(&api)));
+        api.tasks.spawn(audit::tell_head(Arc::clone(&api)));
+        Self(api)
     }
 
     /// What people may call.

@@ -293,6 +293,7 @@ async fn tenants_are_made_listed_and_removed() {
     let acts = [
         ("tenant.create".to_owned(), "tenant:acme".to_owned()),
         ("tenant.remove".into(), "tenant:acme".into()),
+        ("tenant.remove".into(), "tenant:acme".into()),
     ];
     assert_eq!(room.audited().await, acts);
 }

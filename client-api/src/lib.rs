@@ -18,6 +18,7 @@ mod openapi;
 mod removal;
 mod sightings;
 mod telling;
+mod tenant_deletion;
 mod tenants;
 mod user_devices;
 

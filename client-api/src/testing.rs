@@ -62,7 +62,15 @@ pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
 impl Room {
     pub(crate) async fn new() -> Self {
-        let store = Store::in_memory().await.unwrap();
+        Self::on(Store::in_memory().await.unwrap())
+    }
+
+    /// The room as the next process finds it.
+    pub(crate) fn again(&self) -> Self {
+        Self::on(self.store.clone())
+    }
+
+    fn on(store: Store) -> Self {
         let registry = Registry::in_process(NodeId::from_random([1; 16]), 1);
         let revoked = Arc::new(Revoked {
             store: store.clone(),

@@ -13,7 +13,7 @@ use runtime::{
 use store::{Store, StoreError};
 
 use crate::{
-    AdminKey, DeviceGuard, Endpoints, Guards, KeyFileError, ProviderConfig, ProviderError,
+    AdminKey, DeviceGuard, Endpoints, Guards, KeyFileError, ProviderConfig, ProviderError, TenantRule,
     authorizer::{Authorizer, LONGEST_LIFETIME},
     key_file,
     oidc::Providers,
@@ -86,6 +86,7 @@ impl Gateway {
         let authorizer = Authorizer::new(config.issuer.clone(), keys, store.clone(), clock.clone());
         let authorizer = Arc::new(authorizer.expect("a key file that was read has a key"));
         let fetcher = KeyFetcher::new(config.additional_roots.as_deref())?;
+        warn_of_missing_tenants(&config.providers, &store).await?;
         let providers = Providers::start(config.providers, &config.issuer, &fetcher, clock.clone(), tasks)?;
         load_grant_changes(&store, &registry, &clock).await?;
         tasks.spawn(forget_old_changes(store.clone(), registry, clock.clone()));
@@ -126,6 +127,23 @@ impl Gateway {
     }
 }
 
+/// A provider's tenant may be made later, and only while the cloud runs: until then its people are refused.
+async fn warn_of_missing_tenants(providers: &[ProviderConfig], store: &Store) -> Result<(), StoreError> {
+    for provider in providers {
+        if let TenantRule::Fixed(tenant) = &provider.tenant
+            && !store.tenant_exists(tenant).await?
+        {
+            let issuer = &provider.issuer;
+            tracing::warn!(
+                issuer,
+                %tenant,
+                "people of this [[oidc]] issuer are refused: there is no such tenant; make it with `tcpmux tenant new {tenant}`"
+            );
+        }
+    }
+    Ok(())
+}
+
 async fn load_grant_changes(store: &Store, registry: &Registry, clock: &Clock) -> Result<(), StoreError> {
     // Changes first: a sequence number says that those up to it are known.
     for change in store.grant_changes_since(clock.now().minus(REMEMBERED)).await? {
@@ -139,6 +157,9 @@ async fn load_grant_changes(store: &Store, registry: &Registry, clock: &Clock) -
     }
     for (tenant, sequence) in store.grant_sequences().await? {
         registry.grants().raise(&tenant, sequence);
+    }
+    for (tenant, first) in store.first_sequences().await? {
+        registry.grants().begin(&tenant, first);
     }
     Ok(())
 }

@@ -1,43 +1,30 @@
 //! People as this cloud knows them: one user per tenant, issuer and subject, made at the first call.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
-
 use model::{DoorKey, Refusal, UserActor, UserId};
 use runtime::Clock;
 use store::{Store, StoreError};
 
 use crate::oidc::{Person, Providers, no_tenant};
 
-/// From a provider's token to a proven user.
+/// From a provider's token to a proven user. Nothing is remembered from one call to the next: a user ends with
+/// their tenant, and the next tenant of that name has other users.
 #[derive(Debug)]
 pub(crate) struct Users {
     providers: Providers,
     store: Store,
     clock: Clock,
     door_key: DoorKey,
-    /// A user's id never changes and is never given away, so that nothing here can be stale. Bounded by [`KNOWN`].
-    known: Mutex<HashMap<Person, UserId>>,
 }
 
 impl Users {
     pub(crate) fn new(providers: Providers, store: Store, clock: Clock, door_key: DoorKey) -> Self {
-        Self { providers, store, clock, door_key, known: Mutex::default() }
+        Self { providers, store, clock, door_key }
     }
 
     /// The user of a bearer token.
     pub(crate) async fn prove(&self, token: &str) -> Result<UserActor, Refusal> {
         let person = self.providers.identify(token).await?;
-        let user = match self.remembered(&person) {
-            Some(user) => user,
-            None => {
-                let user = self.find_or_create(&person).await?;
-                self.remember(person.clone(), user.clone());
-                user
-            }
-        };
+        let user = self.find_or_create(&person).await?;
         let Person { tenant, issuer, subject, email } = person;
         Ok(UserActor::new(&self.door_key, user, tenant, issuer, subject, email))
     }
@@ -59,18 +46,4 @@ impl Users {
             Err(error) => Err(error.refusal("finding the user")),
         }
     }
-
-    fn remembered(&self, person: &Person) -> Option<UserId> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(person).cloned()
-    }
-
-    fn remember(&self, person: Person, user: UserId) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= KNOWN {
-            known.clear();
-        }
-        known.insert(person, user);
-    }
 }
-
-const KNOWN: usize = 10_000;

@@ -29,7 +29,7 @@ pub use certificate::{CertificateStatus, Fingerprint, RevocationReason, Serial};
 pub use claim_code::{ClaimCode, ClaimCodeError, ClaimDigest};
 pub use event::{DisconnectCause, Event};
 pub use grant::{Grant, Level, MethodClass, ServiceSet};
-pub use id::{DeliveryId, Generation, NodeId, PushRegistrationId, RequestId, SessionId, UserId, WebhookId};
+pub use id::{Generation, NodeId, RequestId, SessionId, UserId};
 pub use name::{DeviceId, NameError, ServiceName, TenantName};
 pub use passcode::{Passcode, PasscodeDigest, PasscodeError};
 pub use refusal::{Code, Refusal};

@@ -87,6 +87,15 @@ impl GrantView {
         changes.sequence = changes.sequence.max(sequence);
     }
 
+    /// Refuses every token of a tenant that was minted before this sequence: it is of an earlier tenant of the
+    /// same name.
+    pub fn begin(&self, tenant: &TenantName, first: u64) {
+        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        let changes = tenants.entry(tenant.clone()).or_default();
+        changes.sequence = changes.sequence.max(first);
+        changes.floor = changes.floor.max(first);
+    }
+
     /// Forgets changes older than any token that could still be shown.
     pub fn forget_before(&self, moment: Timestamp) {
         let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
@@ -140,6 +149,16 @@ mod tests {
         view.put(change(Some(1), 3));
         assert_eq!(last(&view, 1, "cam-01"), Some(7));
         assert_eq!(last(&view, 2, "cam-01"), Some(7));
+    }
+
+    #[test]
+    fn a_tenant_made_anew_refuses_every_token_of_the_last_of_its_name() {
+        let view = GrantView::default();
+        view.put(change(Some(1), 5));
+        view.begin(&TenantName::default(), 6);
+        assert_eq!(last(&view, 1, "cam-01"), Some(6), "a token of 5 is older, one of 6 is not");
+        assert_eq!(last(&view, 9, "never-seen"), Some(6));
+        assert_eq!(view.sequence(&TenantName::default()), 6);
     }
 
     #[test]

@@ -98,7 +98,8 @@ impl Store {
     }
 }
 
-/// Appends an event as part of the transaction of its fact. `None` if its device used its name before.
+/// Appends an event as part of the transaction of its fact. `None` if its device used its name before, and for
+/// what is heard of a tenant after its end: the next one of that name must not find it.
 pub(crate) async fn append(
     c: &mut SqliteConnection,
     event: &NewEvent,
@@ -107,7 +108,8 @@ pub(crate) async fn append(
     let (tenant, device) = (event.tenant.as_str(), event.device.as_ref().map(DeviceId::as_str));
     let seq: Option<i64> = sqlx::query_scalar(
         "INSERT INTO events (tenant, subject, device, user, at, received_at, source_id, data)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING seq",
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE EXISTS (SELECT 1 FROM tenants WHERE name = ?1)
+         ON CONFLICT DO NOTHING RETURNING seq",
     )
     .bind(tenant)
     .bind(&event.subject)
@@ -141,14 +143,7 @@ pub(crate) async fn newest(c: &mut SqliteConnection) -> Result<u64, sqlx::Error>
     Ok(seq.and_then(|seq| u64::try_from(seq).ok()).unwrap_or(0))
 }
 
-/// Deletes everything that was logged of a tenant.
-pub(crate) async fn forget_tenant(c: &mut SqliteConnection, tenant: &str) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM events WHERE tenant = ?").bind(tenant).execute(&mut *c).await?;
-    sqlx::query("DELETE FROM event_floors WHERE tenant = ?").bind(tenant).execute(c).await?;
-    Ok(())
-}
-
-pub(crate) fn event_row(row: &SqliteRow) -> Result<EventRow, StoreError> {
+fn event_row(row: &SqliteRow) -> Result<EventRow, StoreError> {
     Ok(EventRow {
         seq: column::number("seq", row.try_get("seq")?)?,
         received_at: column::time(row, "received_at")?,
@@ -165,7 +160,7 @@ pub(crate) fn event_row(row: &SqliteRow) -> Result<EventRow, StoreError> {
 }
 
 /// After one of these, what the log says of the device is for others than before.
-pub(crate) const FLOORS: [&str; 3] = ["device.released", "device.transferred", "device.removed"];
+const FLOORS: [&str; 3] = ["device.released", "device.transferred", "device.removed"];
 
 #[cfg(test)]
 mod tests {

@@ -281,7 +281,7 @@ fn describe(user: &UserId, grant: &Grant) -> String {
     format!("user={user} level={} services={services} until={until}", grant.level)
 }
 
-pub(crate) fn grant_row(row: &SqliteRow) -> Result<Grant, StoreError> {
+fn grant_row(row: &SqliteRow) -> Result<Grant, StoreError> {
     let services = match row.try_get::<Option<&str>, _>("services")? {
         None => ServiceSet::all(),
         Some(words) => {

@@ -11,7 +11,7 @@ use crate::OpenError;
 const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_first.sql"),
     include_str!("../migrations/0002_events.sql"),
-    include_str!("../migrations/0003_notifications.sql"),
+    include_str!("../migrations/0003_tenants.sql"),
 ];
 
 /// `tcmx`, in the header of every database of ours.

@@ -155,12 +155,18 @@ pub(crate) fn object(id: &str) -> String {
     format!("passcode:{id}")
 }
 
+/// The passcode behind a digest; none of a tenant that is being deleted.
 pub(crate) async fn by_digest(
     c: &mut SqliteConnection,
     digest: PasscodeDigest,
 ) -> Result<Option<PasscodeRow>, StoreError> {
-    let row =
-        sqlx::query("SELECT * FROM passcodes WHERE digest = ?").bind(&digest.0[..]).fetch_optional(c).await?;
+    let row = sqlx::query(
+        "SELECT * FROM passcodes WHERE digest = ?
+         AND tenant IN (SELECT name FROM tenants WHERE deleting_at IS NULL)",
+    )
+    .bind(&digest.0[..])
+    .fetch_optional(c)
+    .await?;
     row.as_ref().map(passcode_row).transpose()
 }
 

@@ -10,6 +10,7 @@ use crate::{
     certificates::by_fingerprint,
     column, devices,
     issuing::{Grounds, earlier, intend, key_is_free},
+    tenants,
 };
 
 /// A certificate, and its successor to be.
@@ -47,7 +48,7 @@ pub enum RenewalRefusal {
     Status(CertificateStatus),
     /// It is another subject's.
     OtherDevice,
-    /// The device was removed.
+    /// The device was removed, or its tenant.
     DeviceRemoved,
     /// The key belongs to another device, or a certificate of it was revoked.
     KeyBlocked,
@@ -146,7 +147,7 @@ async fn check(
     else {
         return Ok(Some(RenewalRefusal::OtherDevice));
     };
-    if !devices::exists(c, device).await? {
+    if !tenants::exists(c, &device.tenant).await? || !devices::exists(c, device).await? {
         return Ok(Some(RenewalRefusal::DeviceRemoved));
     }
     if !key_is_free(c, &request.intent).await? {

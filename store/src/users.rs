@@ -107,18 +107,22 @@ async fn insert(c: &mut SqliteConnection, user: &UserRow) -> Result<(), StoreErr
     Ok(())
 }
 
+/// The user of a subject; none of a tenant that is being deleted.
 async fn by_subject(
     c: &mut SqliteConnection,
     tenant: &TenantName,
     issuer: &str,
     subject: &str,
 ) -> Result<Option<UserRow>, StoreError> {
-    let row = sqlx::query("SELECT * FROM users WHERE tenant = ? AND issuer = ? AND subject = ?")
-        .bind(tenant.as_str())
-        .bind(issuer)
-        .bind(subject)
-        .fetch_optional(c)
-        .await?;
+    let row = sqlx::query(
+        "SELECT * FROM users WHERE tenant = ? AND issuer = ? AND subject = ?
+         AND tenant IN (SELECT name FROM tenants WHERE deleting_at IS NULL)",
+    )
+    .bind(tenant.as_str())
+    .bind(issuer)
+    .bind(subject)
+    .fetch_optional(c)
+    .await?;
     row.as_ref().map(user_row).transpose()
 }
 

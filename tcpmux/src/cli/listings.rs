@@ -4,9 +4,7 @@ use http::Method;
 use model::{DeviceId, Level};
 use serde_json::{Value, json};
 
-use super::{
-    CertCommand, DeviceCommand, Output, PasscodeCommand, Scope, TenantCommand, admin::AdminClient, output,
-};
+use super::{CertCommand, DeviceCommand, Output, PasscodeCommand, Scope, admin::AdminClient, output};
 use crate::exit::Failure;
 
 pub(super) async fn device(command: DeviceCommand) -> Result<(), Failure> {
@@ -88,26 +86,6 @@ pub(super) async fn cert(command: CertCommand) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) async fn tenant(command: TenantCommand) -> Result<(), Failure> {
-    match command {
-        TenantCommand::Ls(scope) => {
-            let items = all(&scope, "/admin/api/tenants").await?;
-            print_list(&scope, items, &[("NAME", "name"), ("CREATED", "created_at")]);
-        }
-        TenantCommand::New { name, scope } => {
-            let client = AdminClient::new(&scope.admin)?;
-            client.call(Method::POST, "/admin/api/tenants", Some(json!({"name": name}))).await?;
-            done(&scope, &format!("{name} stands"));
-        }
-        TenantCommand::Rm { name, scope } => {
-            let client = AdminClient::new(&scope.admin)?;
-            client.call(Method::DELETE, &format!("/admin/api/tenants/{name}"), None).await?;
-            done(&scope, &format!("{name} is removed"));
-        }
-    }
-    Ok(())
-}
-
 pub(super) async fn token(scope: Scope, device: DeviceId, level: Level, ttl: String) -> Result<(), Failure> {
     let client = AdminClient::new(&scope.admin)?;
     let path = with_tenant(&scope, "/admin/api/tokens");
@@ -182,7 +160,7 @@ fn segment(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
-fn print_list(scope: &Scope, items: Vec<Value>, columns: &[(&str, &str)]) {
+pub(super) fn print_list(scope: &Scope, items: Vec<Value>, columns: &[(&str, &str)]) {
     match scope.output {
         Output::Json => output::json(&Value::Array(items)),
         Output::Text => output::table(&items, columns),
@@ -212,7 +190,7 @@ fn print_one(scope: &Scope, item: &Value, keys: &[(&str, &str)]) {
     }
 }
 
-fn done(scope: &Scope, words: &str) {
+pub(super) fn done(scope: &Scope, words: &str) {
     match scope.output {
         Output::Json => output::json(&json!({"ok": true})),
         Output::Text => output::line(words),

@@ -1,12 +1,14 @@
 //! The command line: what may be typed, and which command answers it.
 
 mod admin;
+mod audit;
 mod configure;
 mod connect;
 mod doctor;
 mod listings;
 mod output;
 mod status;
+mod tenants;
 mod up;
 
 use std::path::PathBuf;
@@ -17,6 +19,7 @@ use model::{DeviceId, Fingerprint, Level, ServiceName, TenantName};
 use crate::exit::Failure;
 
 pub use admin::{AdminArgs, admin_client};
+pub use audit::Anchor;
 pub use output::Output;
 
 /// The whole device cloud in one binary, and the operator's commands for it.
@@ -62,6 +65,9 @@ pub enum Command {
     /// List, make or remove tenants
     #[command(subcommand)]
     Tenant(TenantCommand),
+    /// Read the log of acts, and check that nobody changed it
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Mint a proxy token for one device: works before any sign-in provider is set up, and is audited
     Token {
         /// Where the cloud is.
@@ -248,13 +254,54 @@ pub enum TenantCommand {
         #[command(flatten)]
         scope: Scope,
     },
-    /// Remove a tenant
+    /// Remove a tenant with everything in it: devices, certificates, people, events
     Rm {
         /// Its name
         name: TenantName,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
         /// Where and how.
         #[command(flatten)]
         scope: Scope,
+    },
+}
+
+/// `tcpmux audit …`
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// List the newest rows
+    Ls {
+        /// Where the cloud is.
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// How many
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
+        limit: u32,
+        /// Form of the answer
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Write every row to standard output, a line of JSON each
+    Export {
+        /// Where the cloud is.
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Read every row and check that each follows from the one before; 1 names the first that does not
+    Verify {
+        /// Where the cloud is.
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Check this file, as `audit export` wrote it, instead of a running cloud
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// A row that has to be there, as an earlier check printed it
+        #[arg(long, value_name = "NUMBER:HASH")]
+        expect: Option<Anchor>,
+        /// Form of the answer
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
     },
 }
 
@@ -303,7 +350,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Device(command) => listings::device(command).await,
         Command::Passcode(command) => listings::passcode(command).await,
         Command::Cert(command) => listings::cert(command).await,
-        Command::Tenant(command) => listings::tenant(command).await,
+        Command::Tenant(command) => tenants::tenant(command).await,
+        Command::Audit(command) => audit::audit(command).await,
         Command::Token { scope, device, level, ttl } => listings::token(scope, device, level, ttl).await,
         Command::Connect(args) => connect::connect(args).await,
         Command::Doctor { admin } => doctor::doctor(&admin).await,
