@@ -9,8 +9,8 @@ use store::Store;
 use tcpmux_proto::Dialer;
 
 use crate::{
-    DeviceRemoval, admin_devices, admin_grants, audit, me, sightings, tenant_deletion,
-    tenant_deletion::Deletions, tenants, user_devices,
+    DeviceRemoval, admin_devices, admin_grants, audit, me, sightings::Sightings, tenant_deletion,
+    tenant_deletion::Deletions, tenants, user_connections, user_devices, user_grants,
 };
 
 /// What the room stands on; the roof hands it over.
@@ -48,7 +48,11 @@ impl ClientApi {
     /// tenants that were cut short.
     pub fn new(parts: Parts) -> Self {
         let Parts { store, registry, clock, tasks, removal, dialer: _ } = parts;
-        tasks.spawn(sightings::note(store.clone(), registry.clone(), registry.subscribe()));
+        let (events, sightings) = (
+            registry.subscribe(),
+            Sightings { store: store.clone(), registry: registry.clone(), clock: clock.clone() },
+        );
+        tasks.spawn(sightings.note(events));
         let api = Arc::new(Inner { store, registry, clock, removal, tasks, deletions: Deletions::default() });
         api.tasks.spawn(tenant_deletion::resume(Arc::clone(&api)));
         api.tasks.spawn(audit::tell_head(Arc::clone(&api)));
@@ -58,7 +62,10 @@ impl ClientApi {
     /// What people may call.
     pub fn user_routes(&self) -> Routes {
         let api = &self.0;
-        me::user_routes(api).merge(user_devices::user_routes(api))
+        me::user_routes(api)
+            .merge(user_devices::user_routes(api))
+            .merge(user_grants::user_routes(api))
+            .merge(user_connections::user_routes(api))
     }
 
     /// What operators may call; `?tenant=` names the tenant, `default` where it is absent.

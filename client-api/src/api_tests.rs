@@ -40,7 +40,7 @@ async fn a_person_sees_the_devices_granted_to_them_and_no_others() {
     let (status, shown) = room.as_user(&alice, "/v1/devices/lamp").await;
     assert_eq!(status, 200);
     let expected = json!({
-        "id": "lamp", "name": null, "online": true, "verified_at": NOW.rfc3339(),
+        "id": "lamp", "name": null, "tags": [], "online": true, "verified_at": NOW.rfc3339(),
         "level": "viewer", "services": ["web"], "owner": bob.user(),
     });
     assert_eq!(shown, expected);

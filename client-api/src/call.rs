@@ -7,6 +7,7 @@ use axum::{
     extract::{RawPathParams, Request, rejection::RawPathParamsRejection},
     response::Response,
 };
+use http::HeaderMap;
 use model::{Actor, AdminActor, Code, Refusal, TenantName};
 use runtime::http::{OfTenant, json_body, problem, query};
 use serde::de::DeserializeOwned;
@@ -54,6 +55,11 @@ impl<A> Call<A> {
     /// The query string.
     pub(crate) fn query<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
         query(self.request.uri())
+    }
+
+    /// The header fields; no credential is among them.
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        self.request.headers()
     }
 
     /// The JSON body.

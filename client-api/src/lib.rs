@@ -13,14 +13,19 @@ mod api;
 mod audit;
 mod call;
 mod device;
+mod device_edit;
+mod granting;
 mod me;
 mod openapi;
+mod reach;
 mod removal;
 mod sightings;
 mod telling;
 mod tenant_deletion;
 mod tenants;
+mod user_connections;
 mod user_devices;
+mod user_grants;
 
 #[cfg(test)]
 mod testing;

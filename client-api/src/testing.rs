@@ -20,7 +20,7 @@ use model::{
     UserActor, UserId,
 };
 use registry::{Registry, SessionRecord};
-use runtime::{Clock, Tasks, http::Routes};
+use runtime::{Clock, ManualClock, Tasks, http::Routes};
 use serde_json::Value;
 use store::{Intent, IssuerName, NewPasscode, Redemption, RedemptionRequest, Store, Subject};
 use tower::ServiceExt;
@@ -33,6 +33,8 @@ pub(crate) struct Room {
     pub(crate) store: Store,
     pub(crate) registry: Registry,
     pub(crate) revoked: Arc<Revoked>,
+    pub(crate) time: ManualClock,
+    clock: Clock,
 }
 
 pub(crate) struct Revoked {
@@ -58,6 +60,14 @@ impl DeviceRemoval for Revoked {
     }
 }
 
+/// An answer, as far as tests look.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Answered {
+    pub(crate) status: u16,
+    pub(crate) tag: Option<String>,
+    pub(crate) body: Value,
+}
+
 pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
 impl Room {
@@ -77,17 +87,14 @@ impl Room {
             devices: Mutex::default(),
             fails: AtomicBool::new(false),
         });
-        let clock = Clock::manual(NOW).0;
-        let removal: Arc<dyn DeviceRemoval> = revoked.clone();
-        let api = ClientApi::new(Parts {
-            store: store.clone(),
-            registry: registry.clone(),
-            clock,
-            tasks: Tasks::new(),
-            removal,
-            dialer: None,
-        });
-        Self { api, store, registry, revoked }
+        let (clock, time) = Clock::manual(NOW);
+        let api = start(&store, &registry, &clock, &revoked);
+        Self { api, store, registry, revoked, clock, time }
+    }
+
+    /// The same room started once more, as by a second process.
+    pub(crate) fn another(&self) -> ClientApi {
+        start(&self.store, &self.registry, &self.clock, &self.revoked)
     }
 
     pub(crate) async fn user(&self, tenant: &str, subject: &str) -> UserActor {
@@ -138,6 +145,29 @@ impl Room {
         send(router(self.api.user_routes()).layer(Extension(user.clone())), "GET", path, "").await
     }
 
+    /// A call of a person, with header fields and a body; the answer whole.
+    pub(crate) async fn asked(
+        &self,
+        user: &UserActor,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> Answered {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let router = router(self.api.user_routes()).layer(Extension(user.clone()));
+        let response = router.oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+        let status = response.status().as_u16();
+        let tag = response.headers().get("etag").map(|tag| tag.to_str().unwrap().to_owned());
+        let bytes = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
+        Answered { status, tag, body }
+    }
+
     pub(crate) async fn as_admin(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let admin = AdminActor::new(&DoorKey::cut(), "127.0.0.1:5".into());
         send(router(self.api.admin_routes()).layer(Extension(admin)), method, path, body).await
@@ -150,6 +180,18 @@ impl Room {
             .map(|row| (row.action, row.object))
             .collect()
     }
+}
+
+fn start(store: &Store, registry: &Registry, clock: &Clock, revoked: &Arc<Revoked>) -> ClientApi {
+    let removal: Arc<dyn DeviceRemoval> = revoked.clone();
+    ClientApi::new(Parts {
+        store: store.clone(),
+        registry: registry.clone(),
+        clock: clock.clone(),
+        tasks: Tasks::new(),
+        removal,
+        dialer: None,
+    })
 }
 
 /// The guards are the gateway's; here the actor is put in by hand.

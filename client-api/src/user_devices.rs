@@ -3,36 +3,40 @@
 use std::sync::Arc;
 
 use axum::response::Response;
-use model::{Code, DeviceId, Grant, Level, Refusal, ServiceName, Timestamp, UserActor, UserId};
+use model::{Code, DeviceId, Level, Refusal, ServiceName, Tag, Timestamp, UserActor, UserId};
 use runtime::http::{Absent, Caller, Page, Paging, Refused, Routes, Unproven, ok};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use store::{Reachable, Sought};
 use utoipa::ToSchema;
 
 use crate::{
     api::Inner,
     call::{Call, handler},
-    device::Device,
+    device_edit, reach,
 };
 
 pub(crate) fn user_routes(api: &Arc<Inner>) -> Routes {
-    Routes::new().get("/v1/devices", Caller::User, handler(api, list)).get(
-        "/v1/devices/{id}",
-        Caller::User,
-        handler(api, show),
-    )
+    const DEVICE: &str = "/v1/devices/{id}";
+    Routes::new()
+        .get("/v1/devices", Caller::User, handler(api, list))
+        .get(DEVICE, Caller::User, handler(api, show))
+        .patch(DEVICE, Caller::User, handler(api, device_edit::edit))
 }
 
 /// A device as those see it who may reach it.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Device, example = json!({
-    "id": "cam-01", "name": "Front door", "online": true, "verified_at": "2026-11-21T21:31:00Z",
+    "id": "cam-01", "name": "Front door", "tags": ["home"], "online": true, "verified_at": "2026-11-21T21:31:00Z",
     "owner": "usr_0123456789abcdef0123456789abcdef", "level": "owner", "services": ["web"],
 }))]
-struct Shown {
+pub(crate) struct Shown {
     #[schema(value_type = String)]
     id: DeviceId,
     /// What its people call it.
     name: Option<String>,
+    /// The words by which its people group it.
+    #[schema(value_type = Vec<String>)]
+    tags: Vec<Tag>,
     /// Whether it is connected now.
     online: bool,
     /// When an answer last came through its tunnel.
@@ -49,75 +53,112 @@ struct Shown {
     services: Vec<ServiceName>,
 }
 
+/// Which devices are wanted.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Wanted {
+    /// Those with this in their id, name or tags, in capitals or not.
+    #[param(min_length = 1, max_length = 64)]
+    q: Option<String>,
+    /// Those with this tag.
+    #[param(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
+    tag: Option<Tag>,
+    /// Those that are connected now, or those that are not. A page may then be short, even empty, and yet have a
+    /// next one.
+    online: Option<bool>,
+}
+
 /// The devices that the caller may reach, by id
 #[utoipa::path(
     get,
     path = "/v1/devices",
     tag = "devices",
     operation_id = "listDevices",
-    params(Paging),
+    params(Wanted, Paging),
     responses((status = 200, description = "A page of them.", body = Page<Shown>), Unproven, Refused),
     security(("user" = [])),
 )]
 pub(crate) async fn list(api: Arc<Inner>, call: Call<UserActor>) -> Result<Response, Refusal> {
     let paging: Paging = call.query()?;
-    let (limit, after) = (paging.limit()?, paging.after::<DeviceId>()?);
-    let user = &call.actor;
-    let grants = api.store.grants_of_user(user.tenant(), user.user()).await;
-    let grants = grants.map_err(|error| error.refusal("reading the grants of a user"))?;
-    let now = api.clock.now();
-    let granted = grants
-        .into_iter()
-        .filter(|(device, grant)| grant.is_live(now) && after.as_ref().is_none_or(|after| device > after));
-    let page = Page::cut(granted.collect(), limit, |(device, _)| device.to_string());
-    let mut items = Vec::with_capacity(page.items.len());
-    for (device, grant) in page.items {
-        items.extend(shown(&api, user, &device, &grant).await?);
+    let (limit, mut after) = (paging.limit()?, paging.after::<DeviceId>()?);
+    let Wanted { q, tag, online } = call.query()?;
+    if q.as_ref().is_some_and(|text| text.is_empty() || text.chars().count() > LONGEST_TEXT) {
+        return Err(Refusal::new(Code::BadRequest, "q: from 1 to 64 characters"));
     }
-    Ok(ok(&Page { items, next_cursor: page.next_cursor }))
+    let text = q.map(|text| text.to_lowercase());
+    let (user, now) = (&call.actor, api.clock.now());
+    let mut items = vec![];
+    let mut looked_at = 0;
+    let next_cursor = 'page: loop {
+        let sought = Sought { device: None, after: after.clone(), text: text.clone(), tag: tag.clone() };
+        let rows = api.store.devices_of_user(user.tenant(), user.user(), sought, now, limit + 1).await;
+        let rows = rows.map_err(|error| error.refusal("listing the devices of a user"))?;
+        let was_full = u32::try_from(rows.len()).is_ok_and(|count| count > limit);
+        for row in rows {
+            if items.len() == limit as usize || looked_at == MOST_LOOKED_AT {
+                break 'page after.map(|id| id.to_string());
+            }
+            looked_at += 1;
+            after = Some(row.device.device.device.clone());
+            let shown = Shown::of(&api, row).await;
+            if online.is_none_or(|wanted| wanted == shown.online) {
+                items.push(shown);
+            }
+        }
+        if !was_full {
+            break None;
+        }
+    };
+    Ok(ok(&Page { items, next_cursor }))
 }
 
 /// One device
+///
+/// `ETag` names the state of what can be changed, for `If-Match` of `PATCH`.
 #[utoipa::path(
     get,
     path = "/v1/devices/{id}",
     tag = "devices",
     operation_id = "showDevice",
     params(("id" = String, Path, description = "The device.")),
-    responses((status = 200, description = "The device.", body = Shown), Unproven, Absent, Refused),
+    responses(
+        (status = 200, description = "The device.", body = Shown,
+            headers(("ETag" = String, description = "Names this state of name and tags."))),
+        Unproven, Absent, Refused,
+    ),
     security(("user" = [])),
 )]
 pub(crate) async fn show(api: Arc<Inner>, call: Call<UserActor>) -> Result<Response, Refusal> {
-    let absent = || {
-        Refusal::new(Code::NotGranted, "there is no such device, or it was not granted to you")
-            .with_status(404)
-    };
-    let device: DeviceId = call.name("id").ok_or_else(absent)?;
-    let user = &call.actor;
-    let grant = api.store.grant_of(user.tenant(), user.user(), &device).await;
-    let grant = grant.map_err(|error| error.refusal("reading a grant"))?;
-    let grant = grant.filter(|grant| grant.is_live(api.clock.now())).ok_or_else(absent)?;
-    shown(&api, user, &device, &grant).await?.map(|device| ok(&device)).ok_or_else(absent)
+    let reached = reach::device(&api, &call).await?;
+    device_edit::answer(&api, reached).await
 }
 
-/// None if the device went away in between.
-async fn shown(
-    api: &Inner,
-    user: &UserActor,
-    device: &DeviceId,
-    grant: &Grant,
-) -> Result<Option<Shown>, Refusal> {
-    let row = api.store.device(user.tenant(), device).await;
-    let Some(row) = row.map_err(|error| error.refusal("reading a device"))? else { return Ok(None) };
-    let device = Device::of(api, row).await?;
-    let services = device.services().iter().filter(|service| grant.services.contains(service));
-    Ok(Some(Shown {
-        name: device.row.name.clone(),
-        online: device.session.is_some(),
-        verified_at: device.verified_at().map(Timestamp::rfc3339),
-        owner: device.owner().cloned(),
-        level: grant.level,
-        services: services.cloned().collect(),
-        id: device.row.device.device,
-    }))
+impl Shown {
+    /// The row joined with the live session.
+    pub(crate) async fn of(api: &Inner, reached: Reachable) -> Self {
+        let Reachable { device: row, grant, owner } = reached;
+        let session = api.registry.lookup(&row.device).await;
+        let (online, verified_at) = (session.is_some(), session.as_ref().map(|session| session.verified_at));
+        // As it says now, else as it said last.
+        let mut services = session.map_or(row.services, |session| session.services);
+        services.retain(|service| grant.services.contains(service));
+        Self {
+            id: row.device.device,
+            name: row.name,
+            tags: row.tags,
+            online,
+            verified_at: verified_at.max(row.verified_at).map(Timestamp::rfc3339),
+            owner,
+            level: grant.level,
+            services,
+        }
+    }
 }
+
+const LONGEST_TEXT: usize = 64;
+/// Rows of one call, however few of them are wanted.
+const MOST_LOOKED_AT: usize = 2000;
+
+#[cfg(test)]
+#[path = "user_devices_tests.rs"]
+mod tests;

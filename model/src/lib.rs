@@ -2,7 +2,8 @@
 //!
 //! No I/O, no async, no clock, no randomness: time and random bytes come in as arguments.
 //!
-//! - people and machines: [`TenantName`], [`DeviceId`], [`DeviceRef`], [`UserId`], [`ServiceName`], [`Target`]
+//! - people and machines: [`TenantName`], [`DeviceId`], [`DeviceRef`], [`UserId`], [`ServiceName`], [`Target`],
+//!   [`DeviceName`], [`Tag`]
 //! - who may do what: [`Level`], [`ServiceSet`], [`Grant`], [`Actor`] and its proofs
 //! - secrets with a short life: [`Passcode`], [`ClaimCode`], [`Ticket`], [`Secret`]
 //! - certificates: [`Fingerprint`], [`Serial`], [`CertificateStatus`]
@@ -16,6 +17,7 @@ mod claim_code;
 mod event;
 mod grant;
 mod id;
+mod label;
 mod name;
 mod passcode;
 mod refusal;
@@ -30,7 +32,8 @@ pub use claim_code::{ClaimCode, ClaimCodeError, ClaimDigest};
 pub use event::{DisconnectCause, Event};
 pub use grant::{Grant, Level, MethodClass, ServiceSet};
 pub use id::{Generation, NodeId, RequestId, SessionId, UserId};
-pub use name::{DeviceId, NameError, ServiceName, TenantName};
+pub use label::{DeviceName, DeviceNameError};
+pub use name::{DeviceId, NameError, ServiceName, Tag, TenantName};
 pub use passcode::{Passcode, PasscodeDigest, PasscodeError};
 pub use refusal::{Code, Refusal};
 pub use secret::Secret;

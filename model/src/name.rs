@@ -101,6 +101,10 @@ name! {
     ServiceName, "service name", 32
 }
 name! {
+    /// A word by which people group their devices, at most 32 characters.
+    Tag, "tag", 32
+}
+name! {
     /// A tenant's name, at most 63 characters. Small users only ever meet `default`.
     TenantName, "tenant name", 63
 }

@@ -31,6 +31,10 @@ pub enum Code {
     NotFound,
     /// It conflicts with what is.
     Conflict,
+    /// It was changed since the caller read it.
+    PreconditionFailed,
+    /// The caller has to say which state is to be changed.
+    PreconditionMissing,
     /// Too many attempts.
     TooMany,
     /// Media type or encoding not understood.
@@ -65,9 +69,11 @@ impl Code {
             Self::TokenAudience => "TMX-4003",
             Self::TokenUnknownKey => "TMX-4004",
             Self::NoSuchRoute => "TMX-4005",
+            Self::PreconditionFailed => "TMX-4012",
             Self::TooLarge => "TMX-4013",
             Self::MediaType => "TMX-4015",
             Self::WrongHost => "TMX-4021",
+            Self::PreconditionMissing => "TMX-4028",
             Self::TooMany => "TMX-4029",
             Self::NotGranted => "TMX-4030",
             Self::LevelOrService => "TMX-4031",
@@ -94,9 +100,11 @@ impl Code {
             Self::NotGranted | Self::LevelOrService => 403,
             Self::NoSuchRoute | Self::NotFound | Self::UnknownService => 404,
             Self::Conflict => 409,
+            Self::PreconditionFailed => 412,
             Self::TooLarge => 413,
             Self::MediaType => 415,
             Self::WrongHost => 421,
+            Self::PreconditionMissing => 428,
             Self::TooMany => 429,
             Self::HeadersTooLarge => 431,
             Self::Internal => 500,

@@ -35,6 +35,11 @@ const PLANTS: &[(&str, &str)] = &[
         "INSERT INTO events (tenant, subject, device, at, received_at, data)
          VALUES ('acme', 'telemetry', 'cam-01', 0, 0, '{}')",
     ),
+    (
+        "connections",
+        "INSERT INTO connections (tenant, device, generation, session, event, began_at)
+         VALUES ('acme', 'cam-01', 1, 'ses_00000000000000000000000000000001', 1, 0)",
+    ),
     ("event_floors", "INSERT INTO event_floors (tenant, device, seq) VALUES ('acme', 'cam-01', 1)"),
     (
         "certificates",

@@ -1,6 +1,8 @@
 //! Devices: one row from the first enrolment until an operator removes it.
 
-use model::{Actor, DeviceId, DeviceRef, ServiceName, TenantName, Timestamp};
+use std::{fmt::Display, str::FromStr};
+
+use model::{Actor, DeviceId, DeviceRef, ServiceName, Tag, TenantName, Timestamp};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{AuditEntry, NewEvent, Store, StoreError, audit, column, events, grants};
@@ -12,23 +14,16 @@ pub struct DeviceRow {
     pub device: DeviceRef,
     /// What people call it, where they gave it a name.
     pub name: Option<String>,
+    /// The words by which people group it.
+    pub tags: Vec<Tag>,
+    /// Which state of name and tags this is; grows with every change.
+    pub revision: u64,
     /// When it first enrolled.
     pub created_at: Timestamp,
     /// When it was last known to be connected.
     pub verified_at: Option<Timestamp>,
     /// The services that it named when it last connected.
     pub services: Vec<ServiceName>,
-}
-
-/// A moment at which a device was connected.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sighting {
-    /// Which device.
-    pub device: DeviceRef,
-    /// What it serves; `None` leaves what it said before.
-    pub services: Option<Vec<ServiceName>>,
-    /// When.
-    pub at: Timestamp,
 }
 
 /// What went with a device.
@@ -74,60 +69,6 @@ impl Store {
                     .fetch_optional(c)
                     .await?;
                 row.as_ref().map(device_row).transpose()
-            })
-        })
-        .await
-    }
-
-    /// Gives a device the name that people see.
-    pub async fn rename_device(
-        &self,
-        tenant: &TenantName,
-        id: &DeviceId,
-        name: &str,
-        by: &Actor,
-        at: Timestamp,
-    ) -> Result<(), StoreError> {
-        let device = DeviceRef::new(tenant.clone(), id.clone());
-        let entry = AuditEntry::done(by, "device.rename", object(&device), "");
-        let name = name.to_owned();
-        self.write(move |c| {
-            Box::pin(async move {
-                let renamed = sqlx::query("UPDATE devices SET name = ? WHERE tenant = ? AND id = ?")
-                    .bind(name)
-                    .bind(device.tenant.as_str())
-                    .bind(device.device.as_str())
-                    .execute(&mut *c)
-                    .await?;
-                if renamed.rows_affected() == 0 {
-                    return Err(StoreError::NotFound("device"));
-                }
-                audit::append(c, &entry, at).await.map(drop)
-            })
-        })
-        .await
-    }
-
-    /// Notes when devices were connected, in this order. Not acts; no audit rows. Unknown devices are passed over.
-    pub async fn note_devices_seen(&self, seen: Vec<Sighting>) -> Result<(), StoreError> {
-        self.write(move |c| {
-            Box::pin(async move {
-                for Sighting { device, services, at } in seen {
-                    let names = |all: Vec<ServiceName>| {
-                        all.iter().map(ServiceName::as_str).collect::<Vec<_>>().join(" ")
-                    };
-                    sqlx::query(
-                        "UPDATE devices SET verified_at = max(coalesce(verified_at, 0), ?),
-                         services = coalesce(?, services) WHERE tenant = ? AND id = ?",
-                    )
-                    .bind(at.0)
-                    .bind(services.map(names))
-                    .bind(device.tenant.as_str())
-                    .bind(device.device.as_str())
-                    .execute(&mut *c)
-                    .await?;
-                }
-                Ok(())
             })
         })
         .await
@@ -216,17 +157,21 @@ pub(crate) async fn add(
     Ok(added.rows_affected() == 1)
 }
 
-fn device_row(row: &SqliteRow) -> Result<DeviceRow, StoreError> {
+pub(crate) fn device_row(row: &SqliteRow) -> Result<DeviceRow, StoreError> {
     let services: Option<&str> = row.try_get("services")?;
+    let tags: Option<&str> = row.try_get("tags")?;
     Ok(DeviceRow {
         device: DeviceRef::new(column::text(row, "tenant")?, column::text(row, "id")?),
         name: row.try_get("name")?,
+        tags: words("tags", tags)?,
+        revision: column::number("revision", row.try_get("revision")?)?,
         created_at: column::time(row, "created_at")?,
         verified_at: column::optional_time(row, "verified_at")?,
-        services: services
-            .unwrap_or_default()
-            .split_ascii_whitespace()
-            .map(|name| column::parse("services", name))
-            .collect::<Result<_, _>>()?,
+        services: words("services", services)?,
     })
+}
+
+/// Words in one column, with a space between them.
+fn words<T: FromStr<Err: Display>>(column: &'static str, text: Option<&str>) -> Result<Vec<T>, StoreError> {
+    text.unwrap_or_default().split_ascii_whitespace().map(|word| column::parse(column, word)).collect()
 }

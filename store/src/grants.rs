@@ -231,7 +231,7 @@ pub(crate) async fn note_change(
     column::number("sequence", sequence)
 }
 
-async fn insert(
+pub(crate) async fn insert(
     c: &mut SqliteConnection,
     device: &DeviceRef,
     user: &UserId,
@@ -258,7 +258,11 @@ async fn insert(
     Ok(())
 }
 
-async fn require_both(c: &mut SqliteConnection, device: &DeviceRef, user: &UserId) -> Result<(), StoreError> {
+pub(crate) async fn require_both(
+    c: &mut SqliteConnection,
+    device: &DeviceRef,
+    user: &UserId,
+) -> Result<(), StoreError> {
     if !devices::exists(c, device).await? {
         return Err(StoreError::NotFound("device"));
     }
@@ -275,14 +279,19 @@ fn service_words(services: &ServiceSet) -> Option<String> {
     services.names().map(|names| names.map(ServiceName::as_str).collect::<Vec<_>>().join(" "))
 }
 
-fn describe(user: &UserId, grant: &Grant) -> String {
+pub(crate) fn describe(user: &UserId, grant: &Grant) -> String {
     let services = service_words(&grant.services).unwrap_or_else(|| "*".into());
     let until = grant.until.map_or_else(|| "-".into(), Timestamp::rfc3339);
     format!("user={user} level={} services={services} until={until}", grant.level)
 }
 
 fn grant_row(row: &SqliteRow) -> Result<Grant, StoreError> {
-    let services = match row.try_get::<Option<&str>, _>("services")? {
+    grant_with_services(row, "services")
+}
+
+/// A grant out of a row that has its services in a column of this name.
+pub(crate) fn grant_with_services(row: &SqliteRow, services: &str) -> Result<Grant, StoreError> {
+    let services = match row.try_get::<Option<&str>, _>(services)? {
         None => ServiceSet::all(),
         Some(words) => {
             let names: Result<BTreeSet<ServiceName>, _> =

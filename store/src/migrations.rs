@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_first.sql"),
     include_str!("../migrations/0002_events.sql"),
     include_str!("../migrations/0003_tenants.sql"),
+    include_str!("../migrations/0004_api.sql"),
 ];
 
 /// `tcmx`, in the header of every database of ours.

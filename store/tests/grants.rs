@@ -122,21 +122,4 @@ async fn devices_are_listed_by_page_and_only_in_their_tenant() {
     let after = "b".parse().unwrap();
     assert_eq!(ids(store.devices(&tenant, Some(&after), 2).await.unwrap()), ["c"]);
     assert_eq!(ids(store.devices(&"acme".parse().unwrap(), None, 2).await.unwrap()), Vec::<String>::new());
-
-    let services = vec!["web".parse().unwrap(), "shell".parse().unwrap()];
-    let seen = |id, services: Option<&Vec<_>>, at| {
-        let (device, services) = (scene::device(id), services.cloned());
-        store::Sighting { device, services, at: Timestamp(at) }
-    };
-    let first = vec![seen("nobody", None, 9), seen("a", Some(&services), 50), seen("a", None, 40)];
-    store.note_devices_seen(first).await.unwrap();
-    store
-        .rename_device(&tenant, &"a".parse().unwrap(), "Front door", &Actor::System, Timestamp(60))
-        .await
-        .unwrap();
-    let row = store.device(&tenant, &"a".parse().unwrap()).await.unwrap().unwrap();
-    assert_eq!(
-        (row.verified_at, row.services, row.name),
-        (Some(Timestamp(50)), services, Some("Front door".into()))
-    );
 }

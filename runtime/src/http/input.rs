@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use model::{Code, Refusal};
 use serde::de::DeserializeOwned;
 
-/// A JSON body of at most 16 KiB that arrives within ten seconds; no body is read as `{}`.
+/// A JSON object of at most 16 KiB that arrives within ten seconds; no body is read as `{}`.
 ///
 /// # Errors
 /// A refusal that says which member is wrong.
@@ -25,6 +25,10 @@ pub async fn json_body<T: DeserializeOwned>(body: Body) -> Result<T, Refusal> {
         Err(_) => return Err(Refusal::new(Code::BadRequest, "the body broke off")),
     };
     let bytes = if bytes.is_empty() { b"{}" } else { &bytes[..] };
+    // Else a list of values would do for an object whose members they happen to fit.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Refusal::new(Code::BadRequest, "the body of this call is a JSON object"));
+    }
     serde_json::from_slice(bytes).map_err(|error| {
         Refusal::new(Code::BadRequest, format!("the JSON body does not fit this call: {error}"))
     })
@@ -61,6 +65,14 @@ mod tests {
         for bad in ["{", r#"{"a":"b"}"#, "[]", "null", "\0"] {
             assert_eq!(read(bad).await, Err(400), "{bad:?}");
         }
+        #[derive(Debug, serde::Deserialize)]
+        struct Named {
+            #[serde(default)]
+            a: u8,
+        }
+        let named = async |text: &'static str| json_body::<Named>(text.into()).await.map(|named| named.a);
+        assert_eq!(named(r#" {"a":1}"#).await.ok(), Some(1));
+        assert!(named("[1]").await.is_err() && named("[]").await.is_err(), "a list is no object");
         let large = format!(r#"{{"a":1{}}}"#, " ".repeat(17_000));
         assert_eq!(read(large).await, Err(413));
     }
