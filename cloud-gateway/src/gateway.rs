@@ -147,7 +147,7 @@ async fn warn_of_missing_tenants(providers: &[ProviderConfig], store: &Store) ->
 async fn load_grant_changes(store: &Store, registry: &Registry, clock: &Clock) -> Result<(), StoreError> {
     // Changes first: a sequence number says that those up to it are known.
     for change in store.grant_changes_since(clock.now().minus(REMEMBERED)).await? {
-        registry.grants().put(GrantChange {
+        registry.grants().load(GrantChange {
             tenant: change.tenant,
             user: change.user,
             device: change.device,

@@ -2,14 +2,15 @@
 
 use std::{
     collections::HashMap,
-    sync::{PoisonError, RwLock},
+    sync::{OnceLock, PoisonError, RwLock},
 };
 
 use model::{DeviceId, TenantName, Timestamp, UserId};
+use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 /// One change of one user's rights on one device.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantChange {
     /// In which tenant.
     pub tenant: TenantName,
@@ -29,6 +30,16 @@ pub struct GrantChange {
 pub struct GrantView {
     tenants: RwLock<HashMap<TenantName, Changes>>,
     changed: broadcast::Sender<GrantChange>,
+    /// Told of every change that was put here; tells the other nodes.
+    onward: OnceLock<Onward>,
+}
+
+struct Onward(Box<dyn Fn(&GrantChange) + Send + Sync>);
+
+impl std::fmt::Debug for Onward {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Onward")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +52,7 @@ struct Changes {
 
 impl Default for GrantView {
     fn default() -> Self {
-        Self { tenants: RwLock::default(), changed: broadcast::channel(1024).0 }
+        Self { tenants: RwLock::default(), changed: broadcast::channel(1024).0, onward: OnceLock::new() }
     }
 }
 
@@ -62,8 +73,22 @@ impl GrantView {
         of(Some(user.clone())).max(of(None)).max(floor)
     }
 
-    /// Records a change and tells the streams that stand on the old state.
+    /// Records a change, tells the streams that stand on the old state, and the other nodes.
     pub fn put(&self, change: GrantChange) {
+        if let Some(Onward(tell)) = self.onward.get() {
+            tell(&change);
+        }
+        self.load(change);
+    }
+
+    /// From now on `tell` hears of every change that is put here.
+    pub(crate) fn tell_onward(&self, tell: impl Fn(&GrantChange) + Send + Sync + 'static) {
+        // A registry is joined to the others once, when it is made.
+        let _ = self.onward.set(Onward(Box::new(tell)));
+    }
+
+    /// Records a change that the other nodes know: read from the store, or told by one of them.
+    pub fn load(&self, change: GrantChange) {
         {
             let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
             let changes = tenants.entry(change.tenant.clone()).or_default();

@@ -6,13 +6,14 @@ use std::{
 };
 
 use model::{DeviceRef, Fingerprint};
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
 
 /// What was revoked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevocationNotice {
     /// The revocation's sequence number in the store.
     pub sequence: u64,

@@ -9,9 +9,10 @@ use std::{
 };
 
 use model::{ClaimDigest, DeviceRef, Fingerprint, Generation, NodeId, ServiceName, SessionId, Timestamp};
+use serde::{Deserialize, Serialize};
 
 /// A device's session, as others may know it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionRecord {
     /// Whose.
     pub device: DeviceRef,
@@ -68,6 +69,47 @@ impl Sessions {
         Connected { generation, replaced }
     }
 
+    /// A number that no session had, to be proposed to the other nodes.
+    pub(crate) fn draw(&self) -> Generation {
+        Generation(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Draws nothing up to and including this generation any more.
+    pub(crate) fn raise(&self, seen: Generation) {
+        self.next.fetch_max(seen.0.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// The highest generation that was drawn or seen.
+    pub(crate) fn highest(&self) -> Generation {
+        Generation(self.next.load(Ordering::Relaxed) - 1)
+    }
+
+    /// Puts a session with the generation that all nodes agreed on in its place, unless a newer one stands.
+    pub(crate) fn place(&self, mut record: SessionRecord, generation: Generation) -> Connected {
+        self.raise(generation);
+        record.generation = generation;
+        let mut shard = self.shard(&record.device);
+        let is_newest = shard.get(&record.device).is_none_or(|standing| standing.generation < generation);
+        let replaced = if is_newest { shard.insert(record.device.clone(), record) } else { None };
+        Connected { generation, replaced }
+    }
+
+    /// Takes out a device's session if it is older than one that stands elsewhere.
+    pub(crate) fn give_way(&self, device: &DeviceRef, newer: Generation) -> bool {
+        let mut shard = self.shard(device);
+        let is_older = shard.get(device).is_some_and(|record| record.generation < newer);
+        if is_older {
+            shard.remove(device);
+        }
+        is_older
+    }
+
+    /// The sessions of one of [`SHARDS`] parts.
+    pub(crate) fn part(&self, part: usize) -> Vec<SessionRecord> {
+        let shard = self.shards[part % SHARDS].lock().unwrap_or_else(PoisonError::into_inner);
+        shard.values().cloned().collect()
+    }
+
     pub(crate) fn disconnect(&self, device: &DeviceRef, generation: Generation) -> bool {
         let mut shard = self.shard(device);
         let is_this = shard.get(device).is_some_and(|record| record.generation == generation);
@@ -101,7 +143,7 @@ impl Sessions {
     }
 }
 
-const SHARDS: usize = 64;
+pub(crate) const SHARDS: usize = 64;
 
 #[cfg(test)]
 mod tests {
