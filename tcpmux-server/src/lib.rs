@@ -19,6 +19,7 @@ mod clones;
 mod converse;
 mod counts;
 mod drain;
+mod elsewhere;
 mod keeping;
 mod open;
 mod pending;
@@ -124,6 +125,8 @@ impl TunnelServer {
         // The queue of orders stands before the first session can.
         let orders = server.registry.revocation_orders();
         server.tasks.spawn(Arc::clone(&server).carry_out_revocations(orders));
+        let superseded = server.registry.superseded();
+        server.tasks.spawn(Arc::clone(&server).give_way(superseded));
         server.tasks.spawn(Arc::clone(&server).keep_sessions());
         server
     }
