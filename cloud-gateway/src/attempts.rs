@@ -41,7 +41,7 @@ impl Attempts {
 }
 
 /// One IPv6 host commands a whole /64.
-fn network(source: IpAddr) -> IpAddr {
+pub(crate) fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => {

@@ -91,6 +91,16 @@ impl Authorizer {
         user: &UserActor,
         device: Option<DeviceId>,
     ) -> Result<Minted, MintError> {
+        self.for_login(user, device, self.clock.now().plus(LONGEST_STREAM)).await
+    }
+
+    /// The same, and nothing opened with it lives past `latest`.
+    pub(crate) async fn for_login(
+        &self,
+        user: &UserActor,
+        device: Option<DeviceId>,
+        latest: Timestamp,
+    ) -> Result<Minted, MintError> {
         // Read before the grants: a change that falls in between makes the token stale, never too strong.
         let sequence = self.store.grant_sequence(user.tenant()).await?;
         let grants = match device {
@@ -106,7 +116,7 @@ impl Authorizer {
         let mut grants: Vec<(DeviceId, Grant)> =
             grants.into_iter().filter(|(_, grant)| live(grant)).collect();
         keep_what_fits(&mut grants);
-        self.mint(user.user().as_str(), user.tenant(), sequence, &grants, now, USER_LIFETIME)
+        self.mint(user.user().as_str(), user.tenant(), sequence, &grants, now, (USER_LIFETIME, latest))
     }
 
     /// A token for one device without a provider, for an operator.
@@ -119,8 +129,9 @@ impl Authorizer {
         let sequence = self.store.grant_sequence(&device.tenant).await?;
         let grant = Grant { level, services: ServiceSet::all(), until: None };
         let grants = [(device.device.clone(), grant)];
-        let lifetime = lifetime.min(LONGEST_LIFETIME);
-        self.mint(OPERATOR, &device.tenant, sequence, &grants, self.clock.now(), lifetime)
+        let (lifetime, now) = (lifetime.min(LONGEST_LIFETIME), self.clock.now());
+        let latest = now.plus(LONGEST_STREAM);
+        self.mint(OPERATOR, &device.tenant, sequence, &grants, now, (lifetime, latest))
     }
 
     fn mint(
@@ -130,10 +141,10 @@ impl Authorizer {
         sequence: u64,
         grants: &[(DeviceId, Grant)],
         now: Timestamp,
-        lifetime: Duration,
+        (lifetime, latest): (Duration, Timestamp),
     ) -> Result<Minted, MintError> {
         let ends = grants.iter().filter_map(|(_, grant)| grant.until);
-        let until = ends.fold(now.plus(LONGEST_STREAM), Timestamp::min);
+        let until = ends.fold(latest.min(now.plus(LONGEST_STREAM)), Timestamp::min);
         let expires_at = Timestamp::from_secs(now.plus(lifetime).min(until).secs());
         let id = model::hex(&runtime::random::bytes::<16>());
         let body = Body {

@@ -24,7 +24,7 @@ use runtime::{
     jose::bearer,
 };
 
-use crate::{admin_key::AdminKey, device_identity::DeviceGuard, users::Users};
+use crate::{admin_key::AdminKey, device_identity::DeviceGuard, logins::Logins, users::Users};
 
 /// Every proof that this process can take.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ pub struct Guards(Arc<Proofs>);
 #[derive(Debug)]
 struct Proofs {
     admin: AdminKey,
-    users: Option<Users>,
+    users: Option<(Arc<Users>, Arc<Logins>)>,
     devices: Option<DeviceGuard>,
     clock: Clock,
     door_key: DoorKey,
@@ -48,7 +48,7 @@ impl Guards {
 
     pub(crate) fn with_users(
         admin: AdminKey,
-        users: Users,
+        users: (Arc<Users>, Arc<Logins>),
         devices: Option<DeviceGuard>,
         clock: Clock,
         door_key: DoorKey,
@@ -88,7 +88,7 @@ impl Gate {
         match self.caller {
             Caller::Anyone => {}
             // The room itself reads the credential or the certificate.
-            Caller::Passcode | Caller::Certificate | Caller::ProxyToken => return Ok(()),
+            Caller::Passcode | Caller::Certificate | Caller::ProxyToken | Caller::Browser => return Ok(()),
             Caller::Admin => {
                 let source = connection.as_ref().map(|connection| connection.peer);
                 let address = source.map_or(IpAddr::from([0; 4]), |source| source.ip());
@@ -98,9 +98,13 @@ impl Gate {
             }
             Caller::User => {
                 let users = proofs.users.as_ref();
-                let users =
+                let (users, logins) =
                     users.ok_or(Refusal::new(Code::TokenUnknownKey, "no one can sign in to this process"))?;
-                let user = users.prove(bearer(request.headers())?).await?;
+                let user = if request.headers().contains_key(AUTHORIZATION) {
+                    users.prove(bearer(request.headers())?).await?
+                } else {
+                    logins.prove(request.method(), request.headers()).await?
+                };
                 request.extensions_mut().insert(user);
             }
             Caller::Device => {

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum::Router;
-use model::DoorKey;
+use model::{DoorKey, Refusal};
 use registry::{GrantChange, Registry};
 use runtime::{
     Clock, Tasks,
@@ -16,7 +16,9 @@ use crate::{
     AdminKey, DeviceGuard, Endpoints, Guards, KeyFileError, ProviderConfig, ProviderError, TenantRule,
     authorizer::{Authorizer, LONGEST_LIFETIME},
     key_file,
+    logins::Logins,
     oidc::Providers,
+    sign_in::{Handovers, SignIn, Welcome},
     token_routes,
     users::Users,
     well_known,
@@ -64,6 +66,10 @@ pub struct Gateway {
     guards: Guards,
     authorizer: Arc<Authorizer>,
     endpoints: Endpoints,
+    sign_in: Arc<SignIn>,
+    handovers: Arc<Handovers>,
+    logins: Arc<Logins>,
+    command_line: serde_json::Value,
     store: Store,
     clock: Clock,
 }
@@ -90,9 +96,72 @@ impl Gateway {
         let providers = Providers::start(config.providers, &config.issuer, &fetcher, clock.clone(), tasks)?;
         load_grant_changes(&store, &registry, &clock).await?;
         tasks.spawn(forget_old_changes(store.clone(), registry, clock.clone()));
-        let users = Users::new(providers, store.clone(), clock.clone(), door_key.clone());
-        let guards = Guards::with_users(config.admin_key, users, config.devices, clock.clone(), door_key);
-        Ok(Arc::new(Self { guards, authorizer, endpoints: config.endpoints, store, clock }))
+        let command_line = well_known::for_the_command_line(&providers);
+        let users = Arc::new(Users::new(providers, store.clone(), clock.clone(), door_key.clone()));
+        let public_url = &config.endpoints.user;
+        let logins = Logins::start(
+            Arc::clone(&users),
+            store.clone(),
+            clock.clone(),
+            door_key.clone(),
+            public_url,
+            tasks,
+        );
+        let handovers = Arc::new(Handovers::new(
+            Arc::clone(&logins),
+            Arc::clone(&authorizer),
+            store.clone(),
+            clock.clone(),
+            config.endpoints.device_domain.as_deref(),
+            public_url,
+        ));
+        let sign_in = SignIn::new(
+            Arc::clone(&users),
+            Arc::clone(&logins),
+            Arc::clone(&handovers),
+            public_url,
+            clock.clone(),
+        );
+        let people = (users, Arc::clone(&logins));
+        let guards = Guards::with_users(config.admin_key, people, config.devices, clock.clone(), door_key);
+        let endpoints = config.endpoints;
+        Ok(Arc::new(Self {
+            guards,
+            authorizer,
+            endpoints,
+            sign_in,
+            handovers,
+            logins,
+            command_line,
+            store,
+            clock,
+        }))
+    }
+
+    /// A browser shows a code at a device's host; what it may hold there. `None` for a code that is not good there.
+    ///
+    /// # Errors
+    /// If the store does not answer.
+    pub async fn redeem_handover(
+        &self,
+        code: &str,
+        label: &str,
+        binding: &str,
+    ) -> Result<Option<Welcome>, Refusal> {
+        self.handovers.redeem(code, label, binding).await
+    }
+
+    /// A proxy token for a visit at a device's host. `None` for a visit that is over, or of another host.
+    ///
+    /// # Errors
+    /// If the store does not answer.
+    pub async fn visit_token(&self, visit: &str, label: &str) -> Result<Option<String>, Refusal> {
+        self.handovers.token(visit, label).await
+    }
+
+    /// Grows whenever a login ends before its time: what is remembered of visits is to be asked again.
+    pub fn logins_ended(&self) -> u64 {
+        self.logins.ended()
     }
 
     /// The public keys of proxy tokens, for the proxy.
@@ -115,10 +184,11 @@ impl Gateway {
         self.guards.mount(routes)
     }
 
-    /// `POST /v1/token`, `GET /.well-known/jwks.json`, `GET /.well-known/tcpmux`.
+    /// `POST /v1/token`, `GET /.well-known/jwks.json`, `GET /.well-known/tcpmux`, and signing in with a browser.
     pub fn user_routes(&self) -> Routes {
         token_routes::user_routes(&self.authorizer)
-            .merge(well_known::routes(&self.authorizer, &self.endpoints))
+            .merge(well_known::routes(&self.authorizer, &self.endpoints, &self.command_line))
+            .merge(self.sign_in.routes())
     }
 
     /// `POST /admin/api/tokens`.

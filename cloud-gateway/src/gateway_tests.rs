@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    AUDIENCE, TenantRule,
+    AUDIENCE, SignInConfig, TenantRule,
     testing::{ADMIN_KEY, House, NOW, OURS, config, send, start},
 };
 
@@ -325,6 +325,7 @@ async fn a_provider_that_is_down_stops_nothing_but_its_own_people() {
         issuer: "http://127.0.0.1:1".into(),
         audience: "tcpmux".into(),
         tenant: TenantRule::Fixed(TenantName::default()),
+        sign_in: SignInConfig::default(),
     };
     let config = config(folder.path().join("authorizer.key"), vec![down], None);
     let gateway = start(config, &store, &registry, &clock, &Tasks::new()).await.unwrap();
@@ -351,6 +352,7 @@ async fn a_configuration_that_would_blur_tokens_is_refused() {
         issuer: issuer.into(),
         audience: audience.into(),
         tenant: TenantRule::Fixed(TenantName::default()),
+        sign_in: SignInConfig::default(),
     };
     let good = || provider("https://login.example.com", "tcpmux");
     for (providers, is_good) in [

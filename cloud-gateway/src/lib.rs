@@ -4,7 +4,7 @@
 //! No credential passes this room: it is removed before a handler sees the request.
 //!
 //! Read [`Gateway`] first, then [`Guards::mount`] (which proof each caller must bring).
-//! - people: [`ProviderConfig`] → sign-in providers → `UserActor`
+//! - people: [`ProviderConfig`] → sign-in providers → `UserActor`; with a browser, by way of a login
 //! - operators: the admin key → `AdminActor`
 //! - devices: [`DeviceGuard`] and the registry's admission → `DeviceActor`; [`device_verifier`] in the handshake
 //! - proxy tokens: the authorizer, whose key file only this room reads
@@ -17,8 +17,10 @@ mod device_verifier;
 mod doors;
 mod gateway;
 mod key_file;
+mod logins;
 mod oidc;
 mod openapi;
+mod sign_in;
 mod token_routes;
 mod users;
 mod well_known;
@@ -35,6 +37,7 @@ pub use device_verifier::{ClientCertificate, VerifierError, device_verifier};
 pub use doors::Guards;
 pub use gateway::{Config, Gateway, StartError};
 pub use key_file::KeyFileError;
-pub use oidc::{ProviderConfig, ProviderError, TenantRule};
+pub use oidc::{Client, ProviderConfig, ProviderError, SignInConfig, TenantRule};
 pub use openapi::openapi;
+pub use sign_in::Welcome;
 pub use well_known::Endpoints;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use model::{Code, Refusal, TenantName};
+use model::{Code, Refusal, Secret, TenantName};
 use runtime::{
     Clock, Tasks,
     jose::{
@@ -12,7 +12,7 @@ use runtime::{
 };
 
 /// A sign-in provider, as `[[oidc]]` names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ProviderConfig {
     /// `iss` of its tokens, and where discovery begins.
     pub issuer: String,
@@ -20,6 +20,30 @@ pub struct ProviderConfig {
     pub audience: String,
     /// To which tenant its people belong.
     pub tenant: TenantRule,
+    /// How people sign in with it here; without a client its tokens are taken, but nobody is sent to it.
+    pub sign_in: SignInConfig,
+}
+
+/// The clients that are registered at a provider for this cloud.
+#[derive(Debug, Clone, Default)]
+pub struct SignInConfig {
+    /// The provider's name in our addresses, as in `/login/{name}`; empty: the issuer's host.
+    pub name: String,
+    /// The client of browsers.
+    pub client: Option<Client>,
+    /// The public client of the command line, for the device flow.
+    pub cli_client: Option<String>,
+    /// What is asked for; `openid` is among them.
+    pub scopes: Vec<String>,
+}
+
+/// A client at a provider.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// `client_id`.
+    pub id: String,
+    /// A public client has none.
+    pub secret: Option<Secret<String>>,
 }
 
 /// How the tenant of a person is found.
@@ -48,6 +72,11 @@ pub enum ProviderError {
     /// An empty audience or member name.
     #[error("[[oidc]] `{0}` needs an audience, and a tenant or the name of the member that tells it")]
     Incomplete(String),
+    /// A name that does not fit an address, or that two providers share.
+    #[error(
+        "[[oidc]] `{0}` needs a `name` of its own of a-z, 0-9, `.` and `-`: it stands in the address that the provider sends browsers back to"
+    )]
+    Name(String),
 }
 
 /// Who a provider says is calling.
@@ -67,11 +96,14 @@ pub(crate) struct Providers {
     clock: Clock,
 }
 
+/// A provider that is believed.
 #[derive(Debug)]
-struct Provider {
-    keys: Arc<RemoteKeySet>,
-    audience: String,
+pub(crate) struct Provider {
+    pub(crate) keys: Arc<RemoteKeySet>,
+    /// The audience of its tokens for us, and of the identity tokens that our command line brings.
+    audiences: Vec<String>,
     tenant: TenantRule,
+    pub(crate) sign_in: SignInConfig,
 }
 
 impl Providers {
@@ -85,17 +117,15 @@ impl Providers {
     ) -> Result<Self, ProviderError> {
         let mut providers: Vec<Provider> = Vec::with_capacity(configs.len());
         for config in configs {
-            if config.issuer == own_issuer || config.audience == crate::AUDIENCE {
-                return Err(ProviderError::Ourselves(config.issuer));
+            let provider = Provider::new(config, own_issuer, fetcher)?;
+            if providers.iter().any(|other| other.keys.issuer() == provider.keys.issuer()) {
+                return Err(ProviderError::Twice(provider.keys.issuer().to_owned()));
             }
-            if config.audience.is_empty() || config.tenant == TenantRule::Member(String::new()) {
-                return Err(ProviderError::Incomplete(config.issuer));
+            let clash = |other: &Provider| other.is_for_browsers() && other.name() == provider.name();
+            if provider.is_for_browsers() && providers.iter().any(clash) {
+                return Err(ProviderError::Name(provider.keys.issuer().to_owned()));
             }
-            if providers.iter().any(|provider| provider.keys.issuer() == config.issuer) {
-                return Err(ProviderError::Twice(config.issuer));
-            }
-            let keys = RemoteKeySet::new(&config.issuer, KeySource::Discovery, fetcher.clone())?;
-            providers.push(Provider { keys, audience: config.audience, tenant: config.tenant });
+            providers.push(provider);
         }
         for provider in &providers {
             provider.keys.keep_fresh(tasks);
@@ -111,17 +141,107 @@ impl Providers {
             let detail = "this is a proxy token; this call takes the sign-in provider's own token";
             return Err(Refusal::new(Code::TokenAudience, detail));
         }
-        let provider = self.providers.iter().find(|provider| provider.keys.issuer() == token.issuer());
-        let provider = provider.ok_or(TokenError::Issuer)?;
+        let provider = self.of_issuer(token.issuer()).ok_or(TokenError::Issuer)?;
+        let mut outcome = Err(TokenError::Audience);
+        for audience in &provider.audiences {
+            outcome = provider.verify(&token, audience, &self.clock).await;
+            if outcome != Err(TokenError::Audience) {
+                break;
+            }
+        }
+        provider.person(outcome?)
+    }
+
+    /// The provider of an issuer.
+    pub(crate) fn of_issuer(&self, issuer: &str) -> Option<&Provider> {
+        self.providers.iter().find(|provider| provider.keys.issuer() == issuer)
+    }
+
+    /// Those that browsers can be sent to.
+    pub(crate) fn for_browsers(&self) -> impl Iterator<Item = &Provider> {
+        self.providers.iter().filter(|provider| provider.is_for_browsers())
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> &[Provider] {
+        &self.providers
+    }
+}
+
+impl Provider {
+    fn new(config: ProviderConfig, own_issuer: &str, fetcher: &KeyFetcher) -> Result<Self, ProviderError> {
+        let ProviderConfig { issuer, audience, tenant, mut sign_in } = config;
+        if issuer == own_issuer || audience == crate::AUDIENCE {
+            return Err(ProviderError::Ourselves(issuer));
+        }
+        if audience.is_empty() || tenant == TenantRule::Member(String::new()) {
+            return Err(ProviderError::Incomplete(issuer));
+        }
+        let keys = RemoteKeySet::new(&issuer, KeySource::Discovery, fetcher.clone())?;
+        if sign_in.name.is_empty() {
+            let host = url::Url::parse(&issuer).ok().and_then(|url| url.host_str().map(str::to_owned));
+            sign_in.name = host.unwrap_or_default().trim_matches(['[', ']']).replace(':', "-");
+        }
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
+        let is_name = (1..=64).contains(&sign_in.name.len()) && sign_in.name.bytes().all(fits);
+        if sign_in.client.is_some() && !is_name {
+            return Err(ProviderError::Name(issuer));
+        }
+        let mut audiences = vec![audience];
+        audiences.extend(sign_in.cli_client.clone());
+        Ok(Self { keys, audiences, tenant, sign_in })
+    }
+
+    /// Its name in our addresses.
+    pub(crate) fn name(&self) -> &str {
+        &self.sign_in.name
+    }
+
+    fn is_for_browsers(&self) -> bool {
+        self.sign_in.client.is_some()
+    }
+
+    /// The person of an identity token that this provider has just given us (OpenID Connect Core §3.1.3.7):
+    /// made for our client, for this sign-in, and for nobody else as well.
+    pub(crate) async fn vouch(
+        &self,
+        token: &str,
+        client: &str,
+        nonce: &str,
+        clock: &Clock,
+    ) -> Result<Person, Refusal> {
+        let token = UnverifiedToken::read(token)?;
+        let body = self.verify(&token, client, clock).await?;
+        let refused = |detail| Err(Refusal::new(Code::TokenUnknownKey, detail));
+        if body.text("nonce") != Some(nonce) {
+            return refused("the identity token belongs to another sign-in");
+        }
+        let is_party = body.members.get("azp").is_none_or(|party| party.as_str() == Some(client));
+        let is_alone = body.audience.len() == 1 || body.members.contains_key("azp");
+        if !is_party || !is_alone {
+            return refused("the identity token was made for another client");
+        }
+        self.person(body)
+    }
+
+    async fn verify(
+        &self,
+        token: &UnverifiedToken<'_>,
+        audience: &str,
+        clock: &Clock,
+    ) -> Result<TokenBody, TokenError> {
         let expected = Expectations {
-            issuer: provider.keys.issuer(),
-            audience: &provider.audience,
+            issuer: self.keys.issuer(),
+            audience,
             typ: TypRule::Provider,
-            now: self.clock.now(),
+            now: clock.now(),
             leeway: LEEWAY,
         };
-        let body = provider.keys.verify(&token, &expected).await?;
-        let tenant = provider.tenant.of(&body)?;
+        self.keys.verify(token, &expected).await
+    }
+
+    fn person(&self, body: TokenBody) -> Result<Person, Refusal> {
+        let tenant = self.tenant.of(&body)?;
         let email = email(&body);
         Ok(Person { tenant, issuer: body.issuer, subject: body.subject, email })
     }
@@ -152,4 +272,4 @@ fn email(body: &TokenBody) -> Option<String> {
 }
 
 /// How far a provider's clock may be off.
-const LEEWAY: Duration = Duration::from_secs(30);
+const LEEWAY: Duration = Duration::from_secs(60);

@@ -28,7 +28,9 @@ use store::{Intent, IssuerName, NewPasscode, Redemption, RedemptionRequest, Stor
 use tokio::net::TcpListener;
 use tower::ServiceExt;
 
-use crate::{AdminKey, Config, DeviceGuard, Endpoints, Gateway, ProviderConfig, StartError, TenantRule};
+use crate::{
+    AdminKey, Config, DeviceGuard, Endpoints, Gateway, ProviderConfig, SignInConfig, StartError, TenantRule,
+};
 
 pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 pub(crate) const OURS: &str = "https://cloud.example.com";
@@ -77,7 +79,12 @@ impl Provider {
     }
 
     pub(crate) fn config(&self, tenant: TenantRule) -> ProviderConfig {
-        ProviderConfig { issuer: self.issuer.clone(), audience: "tcpmux".into(), tenant }
+        ProviderConfig {
+            issuer: self.issuer.clone(),
+            audience: "tcpmux".into(),
+            tenant,
+            sign_in: SignInConfig::default(),
+        }
     }
 }
 

@@ -121,7 +121,7 @@ fn respond(outcome: Result<Minted, Refusal>) -> Response {
     }
 }
 
-fn not_minted(error: MintError) -> Refusal {
+pub(crate) fn not_minted(error: MintError) -> Refusal {
     match error {
         MintError::Store(error) => error.refusal("reading grants for a token"),
         MintError::Signing(error) => {

@@ -24,6 +24,16 @@ impl Users {
     /// The user of a bearer token.
     pub(crate) async fn prove(&self, token: &str) -> Result<UserActor, Refusal> {
         let person = self.providers.identify(token).await?;
+        self.of_person(person).await
+    }
+
+    /// The providers that are believed.
+    pub(crate) fn providers(&self) -> &Providers {
+        &self.providers
+    }
+
+    /// The user that a provider has vouched for.
+    pub(crate) async fn of_person(&self, person: Person) -> Result<UserActor, Refusal> {
         let user = self.find_or_create(&person).await?;
         let Person { tenant, issuer, subject, email } = person;
         Ok(UserActor::new(&self.door_key, user, tenant, issuer, subject, email))

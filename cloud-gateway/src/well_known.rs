@@ -10,7 +10,7 @@ use http::header::{CACHE_CONTROL, HeaderValue};
 use runtime::http::{Caller, Refused, Routes};
 use serde_json::{Value, json};
 
-use crate::authorizer::Authorizer;
+use crate::{authorizer::Authorizer, oidc::Providers};
 
 /// What `/.well-known/tcpmux` tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,9 +28,9 @@ pub struct Endpoints {
 }
 
 /// `GET /.well-known/jwks.json` and `GET /.well-known/tcpmux`.
-pub(crate) fn routes(authorizer: &Arc<Authorizer>, endpoints: &Endpoints) -> Routes {
+pub(crate) fn routes(authorizer: &Arc<Authorizer>, endpoints: &Endpoints, sign_in: &Value) -> Routes {
     let jwks = authorizer.jwks().clone();
-    let about = about(endpoints, authorizer.issuer());
+    let about = about(endpoints, authorizer.issuer(), sign_in);
     Routes::new().get("/.well-known/jwks.json", Caller::Anyone, move || std::future::ready(keys(&jwks))).get(
         "/.well-known/tcpmux",
         Caller::Anyone,
@@ -64,12 +64,13 @@ fn about_this_cloud(about: &Value) -> Response {
     answer(about)
 }
 
-fn about(endpoints: &Endpoints, issuer: &str) -> Value {
+fn about(endpoints: &Endpoints, issuer: &str, sign_in: &Value) -> Value {
     let user = endpoints.user.trim_end_matches('/');
     json!({
         "version": endpoints.version,
         "ca_fingerprint": endpoints.ca_fingerprint,
         "issuer": issuer,
+        "sign_in": sign_in,
         "endpoints": {
             "user": user,
             "device": endpoints.device,
@@ -78,6 +79,16 @@ fn about(endpoints: &Endpoints, issuer: &str) -> Value {
             "jwks": format!("{user}/.well-known/jwks.json"),
         },
     })
+}
+
+/// With which providers and as which client a person's command line signs in: public client ids, no secrets.
+pub(crate) fn for_the_command_line(providers: &Providers) -> Value {
+    let clients = providers.all().iter().filter_map(|provider| {
+        let client = provider.sign_in.cli_client.as_ref()?;
+        let (issuer, scopes) = (provider.keys.issuer(), &provider.sign_in.scopes);
+        Some(json!({"name": provider.name(), "issuer": issuer, "client_id": client, "scopes": scopes}))
+    });
+    Value::Array(clients.collect())
 }
 
 fn answer(body: &Value) -> Response {

@@ -37,7 +37,7 @@ pub use name::{DeviceId, NameError, ServiceName, Tag, TenantName};
 pub use passcode::{Passcode, PasscodeDigest, PasscodeError};
 pub use refusal::{Code, Refusal};
 pub use secret::Secret;
-pub use target::{DeviceRef, Target};
+pub use target::{DeviceRef, Target, host_label, read_host_label};
 pub use ticket::{Ticket, TicketDigest, TicketError, TicketPurpose, TicketRecord};
 pub use timestamp::{DurationError, Timestamp, parse_duration};
 

@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0002_events.sql"),
     include_str!("../migrations/0003_tenants.sql"),
     include_str!("../migrations/0004_api.sql"),
+    include_str!("../migrations/0005_sign_in.sql"),
 ];
 
 /// `tcmx`, in the header of every database of ours.

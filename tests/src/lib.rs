@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a harness that fails is a failing test")]
 
 mod binaries;
+mod browser;
 mod cloud;
 mod command;
 mod device;
@@ -22,6 +23,7 @@ mod tls;
 mod web;
 
 pub use binaries::{client_program, cloud_program, workspace};
+pub use browser::{Browser, Page};
 pub use cloud::{Cloud, CloudPlan};
 pub use command::{Finished, run, run_ok};
 pub use device::{Device, EnrolledDevice};

@@ -1,10 +1,15 @@
 //! A sign-in provider of the test: discovery, keys, tokens, and every way of misbehaving.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
 use serde_json::{Value, json};
 
-use crate::{Service, Signer, now};
+use crate::{Service, Signer, base64url, now};
 
 /// A provider that runs until it is dropped.
 #[derive(Debug)]
@@ -19,6 +24,16 @@ struct State {
     published: Vec<Value>,
     is_down: bool,
     issuer_override: Option<String>,
+    /// What the token endpoint gives for a code: once, to whoever knows what the challenge was made of.
+    codes: HashMap<String, Code>,
+    names_itself: bool,
+}
+
+#[derive(Debug)]
+struct Code {
+    challenge: String,
+    redirect_uri: String,
+    answer: Value,
 }
 
 impl Provider {
@@ -26,7 +41,14 @@ impl Provider {
     pub async fn start() -> Self {
         let signer = Arc::new(Signer::new("key-1"));
         let published = vec![signer.jwk()];
-        let state = Arc::new(Mutex::new(State { signer, published, is_down: false, issuer_override: None }));
+        let state = Arc::new(Mutex::new(State {
+            signer,
+            published,
+            is_down: false,
+            issuer_override: None,
+            codes: HashMap::new(),
+            names_itself: true,
+        }));
         let shared = Arc::clone(&state);
         let service = Service::start(move |mut conversation| {
             let state = Arc::clone(&shared);
@@ -98,6 +120,22 @@ impl Provider {
         self.state.lock().unwrap().issuer_override = Some(issuer.to_owned());
     }
 
+    /// The same with a client for browsers, under this name in the cloud's addresses.
+    pub fn sign_in_config(&self, name: &str) -> String {
+        format!("{}name = \"{name}\"\nclient_id = \"web\"\nclient_secret = \"s3cret\"\n", self.config())
+    }
+
+    /// Has the token endpoint give this answer for a code that was asked for with this challenge.
+    pub fn will_redeem(&self, code: &str, challenge: &str, redirect_uri: &str, answer: Value) {
+        let code_of = Code { challenge: challenge.into(), redirect_uri: redirect_uri.into(), answer };
+        self.state.lock().unwrap().codes.insert(code.into(), code_of);
+    }
+
+    /// Whether it says that its answers carry `iss` (RFC 9207).
+    pub fn set_names_itself(&self, names_itself: bool) {
+        self.state.lock().unwrap().names_itself = names_itself;
+    }
+
     /// How many connections came.
     pub fn connections(&self) -> usize {
         self.service.connections()
@@ -105,7 +143,7 @@ impl Provider {
 }
 
 fn answer(state: &Mutex<State>, request: &str) -> String {
-    let state = state.lock().unwrap();
+    let mut state = state.lock().unwrap();
     let host =
         request.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("host:").map(str::to_owned));
     let own = format!("http://{}", host.unwrap_or_default().trim());
@@ -117,11 +155,17 @@ fn answer(state: &Mutex<State>, request: &str) -> String {
             "200 OK",
             json!({
                 "issuer": issuer, "jwks_uri": format!("{own}/jwks.json"),
+                "authorization_endpoint": format!("{own}/authorize"), "token_endpoint": format!("{own}/token"),
+                "authorization_response_iss_parameter_supported": state.names_itself,
                 "id_token_signing_alg_values_supported": ["ES256"],
                 "response_types_supported": ["id_token"], "subject_types_supported": ["public"],
             }),
         ),
         "/jwks.json" => ("200 OK", json!({"keys": state.published})),
+        "/token" => match redeem(&mut state.codes, request) {
+            Some(answer) => ("200 OK", answer),
+            None => ("400 Bad Request", json!({"error": "invalid_grant"})),
+        },
         _ => ("404 Not Found", json!({})),
     };
     let body = body.to_string();
@@ -129,4 +173,16 @@ fn answer(state: &Mutex<State>, request: &str) -> String {
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
+}
+
+/// Checks the client, the code, the address and the proof of RFC 7636, as a provider does.
+fn redeem(codes: &mut HashMap<String, Code>, request: &str) -> Option<Value> {
+    let (head, body) = request.split_once("\r\n\r\n")?;
+    let fields: HashMap<String, String> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+    let is_client =
+        head.contains(&format!("Basic {}", base64::prelude::BASE64_STANDARD.encode("web:s3cret")));
+    let code = codes.remove(fields.get("code")?)?;
+    let proof = base64url(digest(&SHA256, fields.get("code_verifier")?.as_bytes()));
+    let is_right = proof == code.challenge && fields.get("redirect_uri") == Some(&code.redirect_uri);
+    (is_client && is_right && fields.get("grant_type")? == "authorization_code").then_some(code.answer)
 }

@@ -31,6 +31,7 @@ mod network;
 mod readme;
 mod restart;
 mod revocation;
+mod sign_in;
 mod stage;
 mod statuses;
 mod tcp;

@@ -15,6 +15,8 @@ pub enum Caller {
     Passcode,
     /// A device with a client certificate, also a retired or expired one; the room decides.
     Certificate,
+    /// A browser that signs in or out; the gateway's own pages read its cookies.
+    Browser,
     /// A person whose provider vouches; the handler finds a `UserActor` in the extensions.
     User,
     /// Whoever shows a proxy token; the proxy checks it.

@@ -63,6 +63,11 @@ impl KeyFetcher {
         Ok(Self(client.within(CALL_TIME).at_most(MOST_BYTES)))
     }
 
+    /// The client beneath, for calls that are no documents.
+    pub fn client(&self) -> &HttpClient {
+        &self.0
+    }
+
     /// The document at this address.
     pub(super) async fn fetch(&self, url: &Url) -> Result<Vec<u8>, FetchError> {
         let request = Request::get(url.as_str())

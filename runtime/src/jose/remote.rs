@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwapOption;
 use tokio::{sync::Mutex, time::Instant};
 use url::Url;
 
 use super::{
-    Expectations, KeyFetcher, KeySet, KeySetError, TokenBody, TokenError, UnverifiedToken,
+    Discovery, Expectations, KeyFetcher, KeySet, KeySetError, TokenBody, TokenError, UnverifiedToken,
     fetch::{FetchError, fetchable},
-    json,
 };
 use crate::{Backoff, Tasks};
 
@@ -56,6 +56,9 @@ pub struct RemoteKeySet {
     source: KeySource,
     fetcher: KeyFetcher,
     keys: Arc<KeySet>,
+    /// What the issuer last said about itself, and when a fetch of it last ended, well or not.
+    discovery: ArcSwapOption<Discovery>,
+    asked: Mutex<Option<(Instant, bool)>>,
     /// Held while fetching, so that there is one fetch however many ask; remembers when the last one began.
     /// The last fetch for an unknown key; fetches of the routine do not count.
     last_unknown: Mutex<Option<Instant>>,
@@ -77,6 +80,8 @@ impl RemoteKeySet {
             source,
             fetcher,
             keys: Arc::default(),
+            discovery: ArcSwapOption::empty(),
+            asked: Mutex::default(),
             last_unknown: Mutex::default(),
         }))
     }
@@ -123,11 +128,40 @@ impl RemoteKeySet {
     pub async fn refresh(&self) -> Result<(), RemoteKeySetError> {
         let url = match &self.source {
             KeySource::Jwks(url) => jwks_url(url, true)?,
-            KeySource::Discovery => self.discover().await?,
+            KeySource::Discovery => {
+                let discovery = Discovery::fetch(&self.issuer, &self.fetcher).await?;
+                let jwks = discovery.jwks()?;
+                self.discovery.store(Some(Arc::new(discovery)));
+                jwks
+            }
         };
         let document = self.fetcher.fetch(&url).await?;
         self.keys.replace(KeySet::read_jwks(&document)?);
         Ok(())
+    }
+
+    /// What the issuer says about itself, not older than ten seconds; `None` where it cannot be asked, which is
+    /// remembered for as long. One fetch however many ask: a new sign-in begins only with a provider that answers.
+    pub async fn discovery(&self) -> Option<Arc<Discovery>> {
+        let mut asked = self.asked.lock().await;
+        let is_fresh = |(at, _): &(Instant, bool)| at.elapsed() < DISCOVERY_EVERY;
+        let answered = match asked.filter(is_fresh) {
+            Some((_, answered)) => answered,
+            None => {
+                let outcome = self.refresh().await;
+                if let Err(error) = &outcome {
+                    tracing::warn!(issuer = self.issuer, %error, "a sign-in cannot begin");
+                }
+                *asked = Some((Instant::now(), outcome.is_ok()));
+                outcome.is_ok()
+            }
+        };
+        self.discovery.load_full().filter(|_| answered)
+    }
+
+    /// How documents are fetched from this issuer.
+    pub fn fetcher(&self) -> &KeyFetcher {
+        &self.fetcher
     }
 
     /// Keeps the keys fresh in a task: soon again after a failure, otherwise every ten minutes.
@@ -178,22 +212,9 @@ impl RemoteKeySet {
             tracing::debug!(issuer = self.issuer, %error, "no keys for an unknown kid");
         }
     }
-
-    async fn discover(&self) -> Result<Url, RemoteKeySetError> {
-        let url = discovery_url(&self.issuer)?;
-        let document = self.fetcher.fetch(&url).await?;
-        let useless = |reason| RemoteKeySetError::Discovery { url: url.to_string(), reason };
-        let document = json::object(&document).map_err(useless)?;
-        // OpenID Connect Discovery §4.3: exactly the configured issuer, or one provider could speak for another.
-        if document.get("issuer").and_then(serde_json::Value::as_str) != Some(&self.issuer) {
-            return Err(useless("names another issuer than the configured one"));
-        }
-        let jwks = document.get("jwks_uri").and_then(serde_json::Value::as_str);
-        jwks_url(jwks.ok_or_else(|| useless("has no `jwks_uri`"))?, url.scheme() == "http")
-    }
 }
 
-fn discovery_url(issuer: &str) -> Result<Url, RemoteKeySetError> {
+pub(super) fn discovery_url(issuer: &str) -> Result<Url, RemoteKeySetError> {
     let url = fetchable(issuer, true).filter(|url| url.query().is_none());
     if url.is_none() {
         return Err(RemoteKeySetError::Issuer(issuer.to_owned()));
@@ -202,12 +223,13 @@ fn discovery_url(issuer: &str) -> Result<Url, RemoteKeySetError> {
     fetchable(&address, true).ok_or_else(|| RemoteKeySetError::Issuer(issuer.to_owned()))
 }
 
-fn jwks_url(text: &str, allow_loopback_http: bool) -> Result<Url, RemoteKeySetError> {
+pub(super) fn jwks_url(text: &str, allow_loopback_http: bool) -> Result<Url, RemoteKeySetError> {
     fetchable(text, allow_loopback_http).ok_or_else(|| RemoteKeySetError::Address(text.to_owned()))
 }
 
 const REFRESH_EVERY: Duration = Duration::from_secs(600);
 const RETRY_AT_MOST: Duration = Duration::from_secs(60);
+const DISCOVERY_EVERY: Duration = Duration::from_secs(10);
 const UNKNOWN_KEY_EVERY: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

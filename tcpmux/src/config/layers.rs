@@ -132,7 +132,7 @@ impl Layers {
         let mut rows = vec![];
         flatten(&self.merged, "", &mut |key, value| {
             let origin = self.origins.get(key).map_or_else(|| "default".into(), ToString::to_string);
-            rows.push((key.to_owned(), hide(&value.to_string()), origin));
+            rows.push((key.to_owned(), hide(&without_secrets(value).to_string()), origin));
         });
         rows
     }
@@ -200,6 +200,23 @@ fn value_of(key: &str, text: &str) -> Result<Value, String> {
         return text.parse().map(Value::Integer).map_err(|_| format!("`{text}` is not a whole number"));
     }
     Ok(Value::String(text.to_owned()))
+}
+
+/// The same value with what no screen should show left out, however deep it is.
+fn without_secrets(value: &Value) -> Value {
+    match value {
+        Value::Table(table) => Value::Table(
+            table
+                .iter()
+                .map(|(key, value)| match key.as_str() {
+                    "client_secret" => (key.clone(), Value::String("…".into())),
+                    _ => (key.clone(), without_secrets(value)),
+                })
+                .collect(),
+        ),
+        Value::Array(items) => Value::Array(items.iter().map(without_secrets).collect()),
+        other => other.clone(),
+    }
 }
 
 /// Hides the password of a URL.
@@ -319,6 +336,29 @@ mod tests {
             let text = format!("[[oidc]]\nissuer = \"{issuer}\"\naudience = \"a\"\ntenant = \"default\"");
             layers.text(&text, "cloud.toml").unwrap();
             assert_eq!(layers.build().is_ok(), good, "{issuer}");
+        }
+    }
+
+    #[test]
+    fn a_client_has_one_secret_and_it_is_not_shown() {
+        let provider =
+            "[[oidc]]\nissuer = \"https://login.example.com\"\naudience = \"a\"\ntenant = \"default\"";
+        let mut layers = Layers::defaults();
+        let client = "client_id = \"web\"\nclient_secret = \"canary-7\"";
+        layers.text(&format!("{provider}\n{client}"), "cloud.toml").unwrap();
+        let config = layers.build().unwrap();
+        assert_eq!(config.oidc[0].secret().unwrap().unwrap().expose(), "canary-7");
+        assert_eq!(config.oidc[0].scopes, ["openid", "email"]);
+        let shown = format!("{:?} {config:?} {}", layers.shown(), toml::to_string(&config).unwrap());
+        assert!(shown.contains("client_secret") && !shown.contains("canary-7"), "{shown}");
+        for wrong in [
+            "client_secret = \"x\"",
+            "client_id = \"web\"\nclient_secret = \"x\"\nclient_secret_file = \"/x\"",
+            "client_id = \"web\"\nscopes = [\"email\"]",
+        ] {
+            let mut layers = Layers::defaults();
+            layers.text(&format!("{provider}\n{wrong}"), "cloud.toml").unwrap();
+            assert!(layers.build().is_err(), "{wrong}");
         }
     }
 

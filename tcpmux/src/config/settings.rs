@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use model::{DeviceId, ServiceName, TenantName};
+use model::{DeviceId, Secret, ServiceName, TenantName};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Everything that can be set. Every key has a default.
@@ -112,6 +112,80 @@ pub struct Oidc {
     /// A PEM file with roots for the provider's own certificate; none: the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
+    /// The provider's name in our addresses, as in `/login/{name}`; none: the issuer's host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The client that signs people in with a browser; none: nobody is sent to this provider from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// Its secret; a public client has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<SecretText>,
+    /// Or a file that holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret_file: Option<PathBuf>,
+    /// The public client of `tcpmux login`; none: `client_id`, if that has no secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cli_client_id: Option<String>,
+    /// What is asked for at a sign-in.
+    #[serde(default = "usual_scopes")]
+    pub scopes: Vec<String>,
+}
+
+impl Oidc {
+    /// The client's secret, from wherever it is.
+    ///
+    /// # Errors
+    /// If its file cannot be read.
+    pub fn secret(&self) -> Result<Option<Secret<String>>, String> {
+        match (&self.client_secret, &self.client_secret_file) {
+            (Some(secret), _) => Ok(Some(secret.0.clone())),
+            (None, Some(path)) => {
+                let text = std::fs::read_to_string(path).map(Secret::new);
+                let text =
+                    text.map_err(|error| format!("oidc client_secret_file {}: {error}", path.display()))?;
+                Ok(Some(Secret::new(text.expose().trim_end().to_owned())))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let issuer = &self.issuer;
+        if self.tenant.is_some() == self.tenant_claim.is_some() {
+            return Err(format!("oidc {issuer}: set either tenant or tenant_claim"));
+        }
+        address(issuer).map_err(|error| format!("oidc issuer {issuer}: {error}"))?;
+        let has_secret = self.client_secret.is_some() || self.client_secret_file.is_some();
+        if self.client_secret.is_some() && self.client_secret_file.is_some() {
+            return Err(format!("oidc {issuer}: set either client_secret or client_secret_file"));
+        }
+        if has_secret && self.client_id.is_none() {
+            return Err(format!("oidc {issuer}: client_secret needs its client_id"));
+        }
+        let is_scope =
+            |scope: &String| !scope.is_empty() && scope.bytes().all(|byte| byte.is_ascii_graphic());
+        if !self.scopes.iter().all(is_scope) || !self.scopes.iter().any(|scope| scope == "openid") {
+            return Err(format!("oidc {issuer}: scopes are words, and `openid` is one of them"));
+        }
+        Ok(())
+    }
+}
+
+/// A secret in a configuration: it is read, and never shown again.
+#[derive(Debug, Clone)]
+pub struct SecretText(Secret<String>);
+
+impl<'de> Deserialize<'de> for SecretText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(Secret::new(text)))
+    }
+}
+
+impl Serialize for SecretText {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("…")
+    }
 }
 
 /// The operator's own signer of proxy tokens.
@@ -251,10 +325,7 @@ impl Config {
             );
         }
         for provider in &self.oidc {
-            if provider.tenant.is_some() == provider.tenant_claim.is_some() {
-                return Err(format!("oidc {}: set either tenant or tenant_claim", provider.issuer));
-            }
-            address(&provider.issuer).map_err(|error| format!("oidc issuer {}: {error}", provider.issuer))?;
+            provider.check()?;
         }
         for authorizer in &self.authorizer {
             address(&authorizer.jwks)
@@ -306,6 +377,10 @@ fn address(text: &str) -> Result<(), String> {
         "http" if runtime::http::is_loopback(host) => Ok(()),
         _ => Err("has to be https, or http on a loopback address".into()),
     }
+}
+
+fn usual_scopes() -> Vec<String> {
+    ["openid", "email"].map(str::to_owned).into()
 }
 
 fn store<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Store, D::Error> {

@@ -5,7 +5,9 @@ use std::{future::Future, path::Path, pin::Pin, sync::Arc, time::Duration};
 use anyhow::Context;
 use ca::{DeploymentDomain, DeviceNaming, FileKeys, Hierarchy, NameSource};
 use client_api::{ClientApi, DeviceRemoval};
-use cloud_gateway::{AdminKey, DeviceGuard, Endpoints, Gateway, Guards, ProviderConfig, TenantRule};
+use cloud_gateway::{
+    AdminKey, Client, DeviceGuard, Endpoints, Gateway, Guards, ProviderConfig, SignInConfig, TenantRule,
+};
 use cloud_proxy::{Cors, Hosts, Issuer, IssuerKeys, IssuerRule, Proxy, PublishConfig, Timeouts, Tokens};
 use model::{Actor, Code, DeviceRef, DoorKey, NodeId, Refusal, RevocationReason, Secret, Serial, Target};
 use prov_server::{FaultPoints, Provisioning, RevokeError};
@@ -124,7 +126,7 @@ impl Parts {
         let gateway = Gateway::start(
             cloud_gateway::Config {
                 issuer: listening.public_url.clone(),
-                providers: config.oidc.iter().map(provider).collect(),
+                providers: config.oidc.iter().map(provider).collect::<Result<_, _>>()?,
                 additional_roots: config.oidc.iter().find_map(|provider| provider.ca.clone()),
                 key_file: data.path().join("authorizer.key"),
                 admin_key,
@@ -355,14 +357,22 @@ fn proxy(
     ))
 }
 
-fn provider(oidc: &crate::config::Oidc) -> ProviderConfig {
+fn provider(oidc: &crate::config::Oidc) -> Result<ProviderConfig, Failure> {
     let member = oidc.tenant_claim.clone().map(TenantRule::Member);
     let fixed = oidc.tenant.clone().unwrap_or_default();
-    ProviderConfig {
+    let secret = oidc.secret().map_err(|error| misconfigured(anyhow::Error::msg(error)))?;
+    let public = oidc.client_id.clone().filter(|_| secret.is_none());
+    Ok(ProviderConfig {
         issuer: oidc.issuer.clone(),
         audience: oidc.audience.clone(),
         tenant: member.unwrap_or(TenantRule::Fixed(fixed)),
-    }
+        sign_in: SignInConfig {
+            name: oidc.name.clone().unwrap_or_default(),
+            client: oidc.client_id.clone().map(|id| Client { id, secret }),
+            cli_client: oidc.cli_client_id.clone().or(public),
+            scopes: oidc.scopes.clone(),
+        },
+    })
 }
 
 /// `HOST:PORT` of the device door, as enrolment strings name it.

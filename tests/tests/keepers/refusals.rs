@@ -149,6 +149,7 @@ impl Scene {
             .replace("{fingerprint}", &self.fingerprint)
             .replace("{id}", "cam-01")
             .replace("{user}", "somebody")
+            .replace("{provider}", "nobody")
             .replace("{name}", "default");
         let method: Method = route["method"].as_str().unwrap().parse().unwrap();
         let call = door.call(method, &path);
@@ -214,6 +215,11 @@ const EXPECTED: &[(&str, &str, &str, Expected)] = &[
     ("user", "GET", "/.well-known/jwks.json", PUBLIC),
     ("user", "GET", "/.well-known/tcpmux", PUBLIC),
     ("user", "GET", "/v1/openapi.json", PUBLIC),
+    ("user", "GET", "/login", PUBLIC),
+    ("user", "GET", "/login/{provider}", Expected::of_all(&[404])),
+    ("user", "GET", "/login/{provider}/callback", Expected::of_all(&[400])),
+    ("user", "POST", "/logout", Expected::of_all(&[403])),
+    ("user", "GET", "/handover", Expected::of_all(&[400])),
     ("user", "GET", "/v1/me", REFUSED),
     ("user", "GET", "/v1/devices", REFUSED),
     ("user", "GET", "/v1/devices/{id}", REFUSED),
