@@ -26,6 +26,21 @@ const PLANTS: &[(&str, &str)] = &[
         "INSERT INTO grant_changes (tenant, sequence, user, device, at) VALUES ('acme', 1, 'usr_00000000000000000000000000000001', 'cam-01', 0)",
     ),
     (
+        "logins",
+        "INSERT INTO logins (digest, tenant, user, created_at, seen_at, expires_at)
+         VALUES (zeroblob(32), 'acme', 'usr_00000000000000000000000000000001', 0, 0, 9)",
+    ),
+    (
+        "handovers",
+        "INSERT INTO handovers (digest, tenant, login, label, path, binding, created_at, expires_at)
+         VALUES (x'01', 'acme', zeroblob(32), 'cam-01', '/', zeroblob(32), 0, 9)",
+    ),
+    (
+        "visits",
+        "INSERT INTO visits (digest, tenant, login, label, created_at)
+         VALUES (x'02', 'acme', zeroblob(32), 'cam-01', 0)",
+    ),
+    (
         "passcodes",
         "INSERT INTO passcodes (id, digest, tenant, created_by, created_at, expires_at)
          VALUES ('pc_1', zeroblob(32), 'acme', 'system', 0, 9)",

@@ -151,7 +151,9 @@ pub(crate) async fn by_digest(
 ) -> Result<Option<LoginRow>, StoreError> {
     let row = sqlx::query(
         "SELECT logins.*, users.issuer, users.subject, users.email FROM logins
-         JOIN users ON users.tenant = logins.tenant AND users.id = logins.user WHERE logins.digest = ?",
+         JOIN users ON users.tenant = logins.tenant AND users.id = logins.user
+         JOIN tenants ON tenants.name = logins.tenant AND tenants.deleting_at IS NULL
+         WHERE logins.digest = ?",
     )
     .bind(&digest[..])
     .fetch_optional(c)
