@@ -207,8 +207,8 @@ async fn a_provider_token_that_is_not_for_us_opens_nothing() {
     let change = |change: fn(&mut Value)| house.provider.token("alice", change);
     for (token, code) in [
         (change(|body| body["aud"] = "other".into()), "TMX-4003"),
-        (change(|body| body["exp"] = json!(NOW.secs() - 31)), "TMX-4002"),
-        (change(|body| body["nbf"] = json!(NOW.secs() + 60)), "TMX-4002"),
+        (change(|body| body["exp"] = json!(NOW.secs() - 61)), "TMX-4002"),
+        (change(|body| body["nbf"] = json!(NOW.secs() + 62)), "TMX-4002"),
         (change(|body| body["iss"] = "https://evil.example".into()), "TMX-4004"),
         (change(|body| drop(body.as_object_mut().unwrap().remove("sub"))), "TMX-4004"),
         (change(|body| body["exp"] = "9999999999".into()), "TMX-4004"),
