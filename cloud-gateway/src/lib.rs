@@ -8,6 +8,7 @@
 //! - operators: the admin key → `AdminActor`
 //! - devices: [`DeviceGuard`] and the registry's admission → `DeviceActor`; [`device_verifier`] in the handshake
 //! - proxy tokens: the authorizer, whose key file only this room reads
+//! - what the cloud shows to others: [`WebhookSecrets`] signs, [`PushAccount`] gets access tokens
 
 mod admin_key;
 mod attempts;
@@ -20,9 +21,11 @@ mod key_file;
 mod logins;
 mod oidc;
 mod openapi;
+mod push_account;
 mod sign_in;
 mod token_routes;
 mod users;
+mod webhook_secrets;
 mod well_known;
 
 #[cfg(test)]
@@ -39,5 +42,7 @@ pub use gateway::{Config, Gateway, StartError};
 pub use key_file::KeyFileError;
 pub use oidc::{Client, ProviderConfig, ProviderError, SignInConfig, TenantRule};
 pub use openapi::openapi;
+pub use push_account::{AccessTokenError, PushAccount, PushAccountError};
 pub use sign_in::Welcome;
+pub use webhook_secrets::{NewWebhookSecret, SealedError, WebhookKeyError, WebhookSecrets};
 pub use well_known::Endpoints;

@@ -74,6 +74,19 @@ opaque! {
     RequestId, "req_"
 }
 
+opaque! {
+    /// An address of a user's own that is called when something happens.
+    WebhookId, "wh_"
+}
+opaque! {
+    /// One message on its way to one receiver: the same in every repetition, so that the receiver can tell.
+    DeliveryId, "msg_"
+}
+opaque! {
+    /// One app on one machine that takes push messages.
+    PushRegistrationId, "push_"
+}
+
 /// Fencing number of a session: grows with every session of a device, never repeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]

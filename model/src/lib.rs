@@ -31,7 +31,7 @@ pub use certificate::{CertificateStatus, Fingerprint, RevocationReason, Serial};
 pub use claim_code::{ClaimCode, ClaimCodeError, ClaimDigest};
 pub use event::{DisconnectCause, Event};
 pub use grant::{Grant, Level, MethodClass, ServiceSet};
-pub use id::{Generation, NodeId, RequestId, SessionId, UserId};
+pub use id::{DeliveryId, Generation, NodeId, PushRegistrationId, RequestId, SessionId, UserId, WebhookId};
 pub use label::{DeviceName, DeviceNameError};
 pub use name::{DeviceId, NameError, ServiceName, Tag, TenantName};
 pub use passcode::{Passcode, PasscodeDigest, PasscodeError};

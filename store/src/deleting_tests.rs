@@ -57,6 +57,31 @@ const PLANTS: &[(&str, &str)] = &[
     ),
     ("event_floors", "INSERT INTO event_floors (tenant, device, seq) VALUES ('acme', 'cam-01', 1)"),
     (
+        "inbox",
+        "INSERT INTO inbox (tenant, user, sequence, at, data, filed_at)
+         VALUES ('acme', 'usr_00000000000000000000000000000001', 1, 0, '{}', 0)",
+    ),
+    (
+        "notification_settings",
+        "INSERT INTO notification_settings (tenant, user, settings)
+         VALUES ('acme', 'usr_00000000000000000000000000000001', '{}')",
+    ),
+    (
+        "webhooks",
+        "INSERT INTO webhooks (tenant, id, user, url, enabled, secret, created_at)
+         VALUES ('acme', 'w', 'usr_00000000000000000000000000000001', 'https://x', 1, x'00', 0)",
+    ),
+    (
+        "push_registrations",
+        "INSERT INTO push_registrations (tenant, id, user, platform, token, created_at)
+         VALUES ('acme', 'p', 'usr_00000000000000000000000000000001', 'web', 't', 0)",
+    ),
+    (
+        "deliveries",
+        "INSERT INTO deliveries (id, tenant, user, channel, target, type, body, state, next_at, created_at)
+         VALUES ('d', 'acme', 'usr_00000000000000000000000000000001', 'webhook', 'w', 't', '{}', 'pending', 0, 0)",
+    ),
+    (
         "certificates",
         "INSERT INTO certificates (serial, issuer, tenant, device, status, spki_sha256, not_before, not_after, created_at, tbs)
          VALUES (zeroblob(18), 'devices', 'acme', 'cam-01', 'revoked', zeroblob(32), 0, 9, 0, x'00')",

@@ -143,7 +143,7 @@ pub(crate) async fn newest(c: &mut SqliteConnection) -> Result<u64, sqlx::Error>
     Ok(seq.and_then(|seq| u64::try_from(seq).ok()).unwrap_or(0))
 }
 
-fn event_row(row: &SqliteRow) -> Result<EventRow, StoreError> {
+pub(crate) fn event_row(row: &SqliteRow) -> Result<EventRow, StoreError> {
     Ok(EventRow {
         seq: column::number("seq", row.try_get("seq")?)?,
         received_at: column::time(row, "received_at")?,
@@ -160,7 +160,7 @@ fn event_row(row: &SqliteRow) -> Result<EventRow, StoreError> {
 }
 
 /// After one of these, what the log says of the device is for others than before.
-const FLOORS: [&str; 3] = ["device.released", "device.transferred", "device.removed"];
+pub(crate) const FLOORS: [&str; 3] = ["device.released", "device.transferred", "device.removed"];
 
 #[cfg(test)]
 mod tests {

@@ -285,7 +285,7 @@ pub(crate) fn describe(user: &UserId, grant: &Grant) -> String {
     format!("user={user} level={} services={services} until={until}", grant.level)
 }
 
-fn grant_row(row: &SqliteRow) -> Result<Grant, StoreError> {
+pub(crate) fn grant_row(row: &SqliteRow) -> Result<Grant, StoreError> {
     grant_with_services(row, "services")
 }
 

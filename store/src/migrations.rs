@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0003_tenants.sql"),
     include_str!("../migrations/0004_api.sql"),
     include_str!("../migrations/0005_sign_in.sql"),
+    include_str!("../migrations/0006_notifications.sql"),
 ];
 
 /// `tcmx`, in the header of every database of ours.

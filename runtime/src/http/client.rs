@@ -1,7 +1,7 @@
 //! A small HTTP client for calls that must stay small: one connection a call, no redirects, no
 //! cookies, a bound on time and on the answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header::HOST};
@@ -23,6 +23,7 @@ pub struct HttpClient {
     tls: Arc<ClientConfig>,
     time: Duration,
     most: usize,
+    is_for_the_head: bool,
 }
 
 /// Why a call has no answer.
@@ -73,7 +74,12 @@ impl HttpClient {
             .with_webpki_verifier(verifier)
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { tls: Arc::new(tls), time: Duration::from_secs(10), most: 256 * 1024 })
+        Ok(Self {
+            tls: Arc::new(tls),
+            time: Duration::from_secs(10),
+            most: 256 * 1024,
+            is_for_the_head: false,
+        })
     }
 
     /// A client that trusts no root: only plain HTTP on loopback gets an answer. For systems without CA certificates.
@@ -84,7 +90,7 @@ impl HttpClient {
             .with_root_certificates(RootCertStore::empty())
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Self { tls: Arc::new(tls), time: Duration::from_secs(10), most: 256 * 1024 }
+        Self { tls: Arc::new(tls), time: Duration::from_secs(10), most: 256 * 1024, is_for_the_head: false }
     }
 
     /// The same with another bound on time.
@@ -98,6 +104,14 @@ impl HttpClient {
     #[must_use]
     pub fn at_most(mut self, bytes: usize) -> Self {
         self.most = bytes;
+        self
+    }
+
+    /// The same for calls of which only the answer's head counts: its body is thrown away, one that is too long
+    /// or breaks off is no error.
+    #[must_use]
+    pub fn for_the_head(mut self) -> Self {
+        self.is_for_the_head = true;
         self
     }
 
@@ -128,7 +142,42 @@ impl HttpClient {
         let connect = |source| ClientError::Connect { host: host.to_owned(), source };
         let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
         let socket = TcpStream::connect((name.as_str(), port)).await.map_err(connect)?;
-        socket.set_nodelay(true).map_err(connect)?;
+        self.speak(socket, is_https, name, request, host).await
+    }
+
+    /// Sends a request to one of these addresses, whatever its URI's host resolves to; that host is who has to be
+    /// proven by TLS. Whether the URI may be called is the caller's to know.
+    ///
+    /// # Errors
+    /// As for [`HttpClient::call`].
+    pub(super) async fn call_at(
+        &self,
+        addresses: &[SocketAddr],
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Bytes>, ClientError> {
+        let host = authority(&request);
+        let connect = |source| ClientError::Connect { host: host.clone(), source };
+        let calling = async {
+            let socket = TcpStream::connect(addresses).await.map_err(connect)?;
+            let is_https = request.uri().scheme_str() != Some("http");
+            let name = request.uri().host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+            self.speak(socket, is_https, name, request, &host).await
+        };
+        match tokio::time::timeout(self.time, calling).await {
+            Ok(answer) => answer,
+            Err(_) => Err(ClientError::TimedOut(host.clone())),
+        }
+    }
+
+    async fn speak(
+        &self,
+        socket: TcpStream,
+        is_https: bool,
+        name: String,
+        request: Request<Full<Bytes>>,
+        host: &str,
+    ) -> Result<Response<Bytes>, ClientError> {
+        socket.set_nodelay(true).map_err(|source| ClientError::Connect { host: host.to_owned(), source })?;
         if !is_https {
             return self.exchange(socket, request, host).await;
         }
@@ -165,7 +214,11 @@ impl HttpClient {
             .map_err(|error| broken(error.into()))?;
         let answer = async {
             let (parts, body) = sender.send_request(request).await?.into_parts();
-            let body = Limited::new(body, self.most).collect().await?.to_bytes();
+            let body = match Limited::new(body, self.most).collect().await {
+                Ok(body) if !self.is_for_the_head => body.to_bytes(),
+                Err(error) if !self.is_for_the_head => return Err(error),
+                _ => Bytes::new(),
+            };
             Ok(Response::from_parts(parts, body))
         };
         let mut connection = std::pin::pin!(connection);

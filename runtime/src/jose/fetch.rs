@@ -3,23 +3,16 @@
 use std::{path::Path, time::Duration};
 
 use http::{Request, StatusCode, header::ACCEPT};
-use rustls::RootCertStore;
-use rustls_pki_types::{CertificateDer, pem::PemObject};
 use url::Url;
 
-use crate::http::{ClientError, HttpClient, is_loopback};
+use crate::http::{ClientError, HttpClient, RootsError, client_trusting, is_loopback};
 
 /// Why a document was not fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// The file of additional roots cannot be read.
-    #[error("cannot read the CA certificates in {path}: {reason}")]
-    Roots {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        reason: String,
-    },
+    #[error(transparent)]
+    Roots(#[from] RootsError),
     /// No complete answer.
     #[error(transparent)]
     Call(#[from] ClientError),
@@ -43,23 +36,7 @@ impl KeyFetcher {
     /// # Errors
     /// [`FetchError::Roots`] when that file cannot be read.
     pub fn new(additional_roots: Option<&Path>) -> Result<Self, FetchError> {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if let Some(path) = additional_roots {
-            let unreadable = |reason: String| FetchError::Roots { path: path.display().to_string(), reason };
-            for certificate in
-                CertificateDer::pem_file_iter(path).map_err(|error| unreadable(error.to_string()))?
-            {
-                let certificate = certificate.map_err(|error| unreadable(error.to_string()))?;
-                roots.add(certificate).map_err(|error| unreadable(error.to_string()))?;
-            }
-        }
-        let client = HttpClient::new(roots).unwrap_or_else(|_| {
-            tracing::warn!(
-                "this system has no CA certificates, so no https sign-in provider can be verified"
-            );
-            HttpClient::loopback_only()
-        });
+        let client = client_trusting(additional_roots)?;
         Ok(Self(client.within(CALL_TIME).at_most(MOST_BYTES)))
     }
 
@@ -126,6 +103,6 @@ mod tests {
 
     #[test]
     fn a_ca_file_that_is_none_is_an_error() {
-        assert!(matches!(KeyFetcher::new(Some(Path::new("/does/not/exist"))), Err(FetchError::Roots { .. })));
+        assert!(matches!(KeyFetcher::new(Some(Path::new("/does/not/exist"))), Err(FetchError::Roots(_))));
     }
 }
