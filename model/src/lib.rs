@@ -8,7 +8,7 @@
 //! - secrets with a short life: [`Passcode`], [`ClaimCode`], [`Ticket`], [`Secret`]
 //! - certificates: [`Fingerprint`], [`Serial`], [`CertificateStatus`]
 //! - what is live: [`SessionId`], [`Generation`], [`NodeId`], [`RequestId`]
-//! - what happened: [`Event`]
+//! - what happened: [`Event`]; what devices report: [`Telemetry`], [`Notification`], [`ReportId`], [`Moment`]
 //! - a no that may be said aloud: [`Refusal`]
 
 mod actor;
@@ -18,9 +18,11 @@ mod event;
 mod grant;
 mod id;
 mod label;
+mod moment;
 mod name;
 mod passcode;
 mod refusal;
+mod report;
 mod secret;
 mod target;
 mod ticket;
@@ -33,9 +35,14 @@ pub use event::{DisconnectCause, Event};
 pub use grant::{Grant, Level, MethodClass, ServiceSet};
 pub use id::{DeliveryId, Generation, NodeId, PushRegistrationId, RequestId, SessionId, UserId, WebhookId};
 pub use label::{DeviceName, DeviceNameError};
+pub use moment::{Moment, MomentError};
 pub use name::{DeviceId, NameError, ServiceName, Tag, TenantName};
 pub use passcode::{Passcode, PasscodeDigest, PasscodeError};
 pub use refusal::{Code, Refusal};
+pub use report::{
+    LARGEST_ITEM, LARGEST_REPORT, Line, MOST_REPORTED, Notification, NotificationType, Prose, ReportId,
+    ReportIdError, ReportKind, Severity, Telemetry,
+};
 pub use secret::Secret;
 pub use target::{DeviceRef, Target, host_label, read_host_label};
 pub use ticket::{Ticket, TicketDigest, TicketError, TicketPurpose, TicketRecord};
