@@ -9,8 +9,12 @@ use store::Store;
 use tcpmux_proto::Dialer;
 
 use crate::{
-    DeviceRemoval, admin_devices, admin_grants, audit, me, sightings::Sightings, tenant_deletion,
-    tenant_deletion::Deletions, tenants, user_connections, user_devices, user_grants,
+    DeviceRemoval, Outlets, admin_devices, admin_grants, audit, me,
+    notifications::{self, Courier},
+    sightings::Sightings,
+    tenant_deletion,
+    tenant_deletion::Deletions,
+    tenants, user_connections, user_devices, user_grants,
 };
 
 /// What the room stands on; the roof hands it over.
@@ -27,6 +31,8 @@ pub struct Parts {
     pub removal: Arc<dyn DeviceRemoval>,
     /// Reaches devices; absent where this process holds no tunnels.
     pub dialer: Option<Arc<dyn Dialer>>,
+    /// The ways out to people.
+    pub outlets: Outlets,
 }
 
 /// The room.
@@ -41,22 +47,31 @@ pub(crate) struct Inner {
     pub(crate) removal: Arc<dyn DeviceRemoval>,
     pub(crate) tasks: Tasks,
     pub(crate) deletions: Deletions,
+    pub(crate) outlets: Outlets,
+    courier: Arc<Courier>,
 }
 
 impl ClientApi {
-    /// A room on these parts, which from now on notes when devices were connected, and goes on with deletions of
+    /// A room on these parts, which from now on notes when devices were connected, tells people what happened, and goes on with deletions of
     /// tenants that were cut short.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, registry, clock, tasks, removal, dialer: _ } = parts;
+        let Parts { store, registry, clock, tasks, removal, dialer: _, outlets } = parts;
         let (events, sightings) = (
             registry.subscribe(),
             Sightings { store: store.clone(), registry: registry.clone(), clock: clock.clone() },
         );
         tasks.spawn(sightings.note(events));
-        let api = Arc::new(Inner { store, registry, clock, removal, tasks, deletions: Deletions::default() });
+        let courier = notifications::start(&store, &clock, &tasks, &outlets);
+        let deletions = Deletions::default();
+        let api = Arc::new(Inner { store, registry, clock, removal, tasks, deletions, outlets, courier });
         api.tasks.spawn(tenant_deletion::resume(Arc::clone(&api)));
         api.tasks.spawn(audit::tell_head(Arc::clone(&api)));
         Self(api)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn wake(&self) {
+        self.0.wake_courier();
     }
 
     /// What people may call.
@@ -66,6 +81,7 @@ impl ClientApi {
             .merge(user_devices::user_routes(api))
             .merge(user_grants::user_routes(api))
             .merge(user_connections::user_routes(api))
+            .merge(notifications::user_routes(api))
     }
 
     /// What operators may call; `?tenant=` names the tenant, `default` where it is absent.
@@ -79,6 +95,11 @@ impl ClientApi {
 }
 
 impl Inner {
+    /// Something is to be sent at once.
+    pub(crate) fn wake_courier(&self) {
+        self.courier.wake.notify_one();
+    }
+
     /// Runs an act to its end even if the caller goes away: a row without its notice would be half an act.
     pub(crate) async fn to_its_end<T: Send + 'static>(
         &self,

@@ -16,6 +16,7 @@ mod device;
 mod device_edit;
 mod granting;
 mod me;
+mod notifications;
 mod openapi;
 mod reach;
 mod removal;
@@ -31,5 +32,6 @@ mod user_grants;
 mod testing;
 
 pub use api::{ClientApi, Parts};
+pub use notifications::{Outlets, Push, PushSender, WebhookSigner};
 pub use openapi::openapi;
 pub use removal::DeviceRemoval;

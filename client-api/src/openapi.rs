@@ -2,7 +2,11 @@
 
 use utoipa::OpenApi;
 
-use crate::{device_edit, me, user_connections, user_devices, user_grants};
+use crate::{
+    device_edit, me,
+    notifications::{apps, deliveries, inbox, settings, webhooks},
+    user_connections, user_devices, user_grants,
+};
 
 /// This room's operations at the user door and the device door.
 pub fn openapi() -> utoipa::openapi::OpenApi {
@@ -20,11 +24,28 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         user_grants::list,
         user_grants::put,
         user_grants::remove,
+        inbox::list,
+        inbox::read,
+        settings::show,
+        settings::put,
+        webhooks::list,
+        webhooks::create,
+        webhooks::show,
+        webhooks::change,
+        webhooks::remove,
+        webhooks::rotate,
+        deliveries::test,
+        deliveries::list,
+        deliveries::redeliver,
+        apps::list,
+        apps::register,
+        apps::forget,
     ),
     tags(
         (name = "people", description = "Who the caller is."),
         (name = "devices", description = "The devices that the caller may reach."),
         (name = "sharing", description = "What owners let others do."),
+        (name = "notifications", description = "What happened, and how the caller hears of it."),
     )
 )]
 struct Operations;

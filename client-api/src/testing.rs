@@ -25,7 +25,10 @@ use serde_json::Value;
 use store::{Intent, IssuerName, NewPasscode, Redemption, RedemptionRequest, Store, Subject};
 use tower::ServiceExt;
 
-use crate::{ClientApi, DeviceRemoval, Parts};
+use crate::{
+    ClientApi, DeviceRemoval, Outlets, Parts,
+    notifications::testing::{Receiver, outlets},
+};
 
 /// The room on a store in memory, with a removal that notes what it was asked.
 pub(crate) struct Room {
@@ -72,15 +75,20 @@ pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
 impl Room {
     pub(crate) async fn new() -> Self {
-        Self::on(Store::in_memory().await.unwrap())
+        Self::with_push(None).await
+    }
+
+    /// With this push service.
+    pub(crate) async fn with_push(push: Option<&Receiver>) -> Self {
+        Self::on(Store::in_memory().await.unwrap(), push)
     }
 
     /// The room as the next process finds it.
     pub(crate) fn again(&self) -> Self {
-        Self::on(self.store.clone())
+        Self::on(self.store.clone(), None)
     }
 
-    fn on(store: Store) -> Self {
+    fn on(store: Store, push: Option<&Receiver>) -> Self {
         let registry = Registry::in_process(NodeId::from_random([1; 16]), 1);
         let revoked = Arc::new(Revoked {
             store: store.clone(),
@@ -88,13 +96,13 @@ impl Room {
             fails: AtomicBool::new(false),
         });
         let (clock, time) = Clock::manual(NOW);
-        let api = start(&store, &registry, &clock, &revoked);
+        let api = start(&store, &registry, &clock, &revoked, outlets(push));
         Self { api, store, registry, revoked, clock, time }
     }
 
     /// The same room started once more, as by a second process.
     pub(crate) fn another(&self) -> ClientApi {
-        start(&self.store, &self.registry, &self.clock, &self.revoked)
+        start(&self.store, &self.registry, &self.clock, &self.revoked, outlets(None))
     }
 
     pub(crate) async fn user(&self, tenant: &str, subject: &str) -> UserActor {
@@ -145,6 +153,16 @@ impl Room {
         send(router(self.api.user_routes()).layer(Extension(user.clone())), "GET", path, "").await
     }
 
+    pub(crate) async fn by_user(
+        &self,
+        user: &UserActor,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> (u16, Value) {
+        send(router(self.api.user_routes()).layer(Extension(user.clone())), method, path, body).await
+    }
+
     /// A call of a person, with header fields and a body; the answer whole.
     pub(crate) async fn asked(
         &self,
@@ -182,7 +200,13 @@ impl Room {
     }
 }
 
-fn start(store: &Store, registry: &Registry, clock: &Clock, revoked: &Arc<Revoked>) -> ClientApi {
+fn start(
+    store: &Store,
+    registry: &Registry,
+    clock: &Clock,
+    revoked: &Arc<Revoked>,
+    outlets: Outlets,
+) -> ClientApi {
     let removal: Arc<dyn DeviceRemoval> = revoked.clone();
     ClientApi::new(Parts {
         store: store.clone(),
@@ -191,6 +215,7 @@ fn start(store: &Store, registry: &Registry, clock: &Clock, revoked: &Arc<Revoke
         tasks: Tasks::new(),
         removal,
         dialer: None,
+        outlets,
     })
 }
 

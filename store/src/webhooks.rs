@@ -2,9 +2,10 @@
 //! opens them is not here.
 
 use model::{Actor, DeviceId, TenantName, Timestamp, UserActor, UserId, WebhookId};
+use serde_json::json;
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
-use crate::{AuditEntry, Store, StoreError, audit, column};
+use crate::{AuditEntry, NewEvent, Store, StoreError, audit, column, events};
 
 /// A webhook without its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +55,7 @@ impl Store {
         at: Timestamp,
     ) -> Result<WebhookRow, StoreError> {
         let (tenant, user, id) = (owner.tenant().clone(), owner.user().clone(), id.clone());
-        let entry = entry(owner, "webhook.create", &id, format!("url={}", wanted.url));
+        let entry = entry(owner, "webhook.create", &id, format!("to={}", wanted.receiver()));
         self.write(move |c| {
             Box::pin(async move {
                 let count: i64 =
@@ -130,7 +131,7 @@ impl Store {
         at: Timestamp,
     ) -> Result<WebhookRow, StoreError> {
         let (tenant, user, id) = (owner.tenant().clone(), owner.user().clone(), id.clone());
-        let detail = format!("url={} enabled={}", wanted.url, wanted.enabled);
+        let detail = format!("to={} enabled={}", wanted.receiver(), wanted.enabled);
         let entry = entry(owner, "webhook.change", &id, detail);
         self.write(move |c| {
             Box::pin(async move {
@@ -155,6 +156,53 @@ impl Store {
                 }
                 audit::append(c, &entry, at).await?;
                 one(c, &tenant, &user, &id).await?.ok_or(StoreError::NotFound("webhook"))
+            })
+        })
+        .await
+    }
+
+    /// Switches off a webhook that is of no use any more, and lets its owner know by an event, once.
+    pub async fn disable_webhook(
+        &self,
+        tenant: &TenantName,
+        user: &UserId,
+        id: &str,
+        why: &str,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (tenant, user, id, why) = (tenant.clone(), user.clone(), id.to_owned(), why.to_owned());
+        let object = format!("webhook:{tenant}/{id}");
+        let entry = AuditEntry::done(&Actor::System, "webhook.disable", object, why.clone());
+        self.write(move |c| {
+            Box::pin(async move {
+                let disabled = sqlx::query(
+                    "UPDATE webhooks SET enabled = 0, disabled_for = ? WHERE tenant = ? AND id = ? AND enabled",
+                )
+                .bind(&why)
+                .bind(tenant.as_str())
+                .bind(&id)
+                .execute(&mut *c)
+                .await?;
+                if disabled.rows_affected() == 0 {
+                    return Ok(());
+                }
+                let event = NewEvent {
+                    tenant,
+                    subject: "webhook.disabled".into(),
+                    device: None,
+                    user: Some(user),
+                    at,
+                    source_id: None,
+                    data: json!({
+                        "type": "webhook.disabled",
+                        "severity": "warning",
+                        "title": "A webhook of yours was switched off",
+                        "body": format!("Nothing is sent to it any more: {why}. Once it works again, switch it on."),
+                        "data": {"webhook": id},
+                    }),
+                };
+                events::append(c, &event, at).await?;
+                audit::append(c, &entry, at).await.map(drop)
             })
         })
         .await
@@ -226,6 +274,13 @@ impl Store {
 }
 
 impl WebhookWish {
+    /// Scheme, host and port: paths and queries of such addresses often hold secrets of the receiver's.
+    fn receiver(&self) -> &str {
+        let host = self.url.find("://").map_or(0, |at| at + "://".len());
+        let end = self.url[host..].find(['/', '?']).map_or(self.url.len(), |end| host + end);
+        &self.url[..end]
+    }
+
     fn type_words(&self) -> Option<String> {
         self.types.as_ref().map(|types| types.join(" "))
     }

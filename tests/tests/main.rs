@@ -28,6 +28,7 @@ mod http_matrix;
 mod main_path;
 mod minimal;
 mod network;
+mod notifications;
 mod readme;
 mod restart;
 mod revocation;

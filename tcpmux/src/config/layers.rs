@@ -259,6 +259,8 @@ origins = []
 [ca]
 device_certificate_days = 90
 renew_after_expiry_days = 400
+[webhooks]
+allow = []
 [drain]
 grace = "30s"
 "#;

@@ -6,6 +6,6 @@ mod settings;
 pub use layers::{Layers, Origin};
 pub(crate) use settings::split_host_port;
 pub use settings::{
-    Authorizer, CaSettings, Config, Cors, DeviceCa, DeviceIdSource, Drain, Listen, Oidc, Publish, Role,
-    Store, Tls,
+    Authorizer, CaSettings, Config, Cors, DeviceCa, DeviceIdSource, Drain, Fcm, Listen, Oidc, Publish, Role,
+    Store, Tls, WebhookSettings,
 };

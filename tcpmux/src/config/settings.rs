@@ -44,6 +44,11 @@ pub struct Config {
     pub publish: Vec<Publish>,
     /// The internal CA.
     pub ca: CaSettings,
+    /// Which addresses webhooks may lead to.
+    pub webhooks: WebhookSettings,
+    /// The account that sends push messages by Firebase Cloud Messaging.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fcm: Option<Fcm>,
     /// How a process leaves.
     pub drain: Drain,
 }
@@ -264,6 +269,32 @@ pub struct CaSettings {
     pub renew_after_expiry_days: u32,
 }
 
+/// Which addresses webhooks may lead to.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookSettings {
+    /// Networks that are called although they are not of the public Internet.
+    pub allow: Vec<ipnet::IpNet>,
+    /// A PEM file with roots for receivers' certificates, beside the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+}
+
+/// The account that sends push messages.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fcm {
+    /// The service account's JSON file, mode 0600.
+    pub credentials_file: PathBuf,
+    /// The service's address.
+    #[serde(default = "fcm_url")]
+    pub url: String,
+}
+
+fn fcm_url() -> String {
+    "https://fcm.googleapis.com".into()
+}
+
 /// How a process leaves.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -330,6 +361,9 @@ impl Config {
         for authorizer in &self.authorizer {
             address(&authorizer.jwks)
                 .map_err(|error| format!("authorizer jwks {}: {error}", authorizer.jwks))?;
+        }
+        if let Some(fcm) = &self.fcm {
+            address(&fcm.url).map_err(|error| format!("fcm url {}: {error}", fcm.url))?;
         }
         if !self.public_url.is_empty() {
             let url = url::Url::parse(&self.public_url).map_err(|error| format!("public_url: {error}"))?;

@@ -4,6 +4,7 @@ mod door_certificate;
 mod doors;
 mod health;
 mod openapi;
+mod outlets;
 mod parts;
 
 use std::{net::SocketAddr, time::Duration};

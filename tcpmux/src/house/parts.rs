@@ -23,7 +23,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use store::Store;
 use tcpmux_server::TunnelServer;
 
-use super::{door_certificate, failed, misconfigured, openapi};
+use super::{door_certificate, failed, misconfigured, openapi, outlets};
 use crate::{
     config::{Config, DeviceIdSource, Publish, Role},
     data::{DataDirectory, Listening},
@@ -167,6 +167,7 @@ impl Parts {
             tasks: tasks.clone(),
             removal: Arc::new(Removal(Arc::clone(&provisioning))),
             dialer: tunnels.clone().map(|tunnels| tunnels as _),
+            outlets: outlets::outlets(config, data, &clock)?,
         });
         let issuer = Issuer {
             name: gateway.issuer().to_owned(),

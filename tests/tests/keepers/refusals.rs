@@ -150,6 +150,7 @@ impl Scene {
             .replace("{id}", "cam-01")
             .replace("{user}", "somebody")
             .replace("{provider}", "nobody")
+            .replace("{delivery}", "msg_0")
             .replace("{name}", "default");
         let method: Method = route["method"].as_str().unwrap().parse().unwrap();
         let call = door.call(method, &path);
@@ -228,6 +229,22 @@ const EXPECTED: &[(&str, &str, &str, Expected)] = &[
     ("user", "GET", "/v1/devices/{id}/grants", REFUSED),
     ("user", "PUT", "/v1/devices/{id}/grants/{user}", REFUSED),
     ("user", "DELETE", "/v1/devices/{id}/grants/{user}", REFUSED),
+    ("user", "GET", "/v1/notifications", REFUSED),
+    ("user", "POST", "/v1/notifications/{id}/read", REFUSED),
+    ("user", "GET", "/v1/notifications/settings", REFUSED),
+    ("user", "PUT", "/v1/notifications/settings", REFUSED),
+    ("user", "GET", "/v1/webhooks", REFUSED),
+    ("user", "POST", "/v1/webhooks", REFUSED),
+    ("user", "GET", "/v1/webhooks/{id}", REFUSED),
+    ("user", "PATCH", "/v1/webhooks/{id}", REFUSED),
+    ("user", "DELETE", "/v1/webhooks/{id}", REFUSED),
+    ("user", "POST", "/v1/webhooks/{id}/rotate", REFUSED),
+    ("user", "POST", "/v1/webhooks/{id}/test", REFUSED),
+    ("user", "GET", "/v1/webhooks/{id}/deliveries", REFUSED),
+    ("user", "POST", "/v1/webhooks/{id}/deliveries/{delivery}/redeliver", REFUSED),
+    ("user", "GET", "/v1/push/fcm", REFUSED),
+    ("user", "POST", "/v1/push/fcm", REFUSED),
+    ("user", "DELETE", "/v1/push/fcm", REFUSED),
     ("user", "GET", "/d/{device}/{service}/{*path}", REFUSED),
     ("user", "POST", "/d/{device}/{service}/{*path}", REFUSED),
     ("user", "PUT", "/d/{device}/{service}/{*path}", REFUSED),
