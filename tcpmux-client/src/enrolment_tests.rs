@@ -11,7 +11,7 @@ use runtime::Clock;
 use tempfile::TempDir;
 
 use crate::{
-    EnrollError, EnrollRequest, EstError, Identity, Proxies, StateDirectory, TrustedTime, enroll,
+    EnrollError, EnrollRequest, EstError, HttpsError, Identity, Proxies, StateDirectory, TrustedTime, enroll,
     fake_cloud::{Answers, FakeCloud, issuing},
     renew::renew,
     test_pki::{ALWAYS, Pki},
@@ -73,7 +73,7 @@ async fn a_copied_root_certificate_does_not_help_a_stranger() {
     let middle = FakeCloud::with(Arc::clone(&pki), &Pki::new(), &["localhost"], ALWAYS, issuing(pki)).await;
     let temporary = tempfile::tempdir().unwrap();
     let error = enroll(&request(&middle, &temporary), &time()).await.unwrap_err();
-    assert!(matches!(error, EnrollError::Est(EstError::Tls { .. })), "{error}");
+    assert!(matches!(error, EnrollError::Est(EstError::Https(HttpsError::Tls { .. }))), "{error}");
     assert!(error.to_string().contains("invalid peer certificate"), "{error}");
     assert_eq!(middle.lines(), ["GET /.well-known/est/cacerts"]);
 }
@@ -86,7 +86,7 @@ async fn a_server_of_the_right_ca_with_another_name_or_past_its_end_never_hears_
             FakeCloud::with(Arc::clone(&pki), &pki, &names, validity, issuing(Arc::clone(&pki))).await;
         let temporary = tempfile::tempdir().unwrap();
         let error = enroll(&request(&cloud, &temporary), &time()).await.unwrap_err();
-        assert!(matches!(error, EnrollError::Est(EstError::Tls { .. })), "{error}");
+        assert!(matches!(error, EnrollError::Est(EstError::Https(HttpsError::Tls { .. }))), "{error}");
         assert_eq!(cloud.lines(), ["GET /.well-known/est/cacerts"]);
     }
 }
