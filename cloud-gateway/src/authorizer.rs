@@ -85,6 +85,11 @@ impl Authorizer {
         &self.jwks
     }
 
+    /// Signs the body of a token of another kind with the same key.
+    pub(crate) fn sign(&self, typ: &str, body: &impl Serialize) -> Result<String, SigningError> {
+        self.signing.sign(typ, body)
+    }
+
     /// A token for what this person may reach now, or for one device of it. No grant, no entry; never an error.
     pub(crate) async fn for_user(
         &self,

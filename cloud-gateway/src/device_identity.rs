@@ -1,35 +1,70 @@
-//! Devices that call over HTTP: from the client certificate of the connection to a proven device.
+//! Devices that call over HTTP: from a device token, or from the client certificate of the connection, to a proven
+//! device.
 
 use std::sync::Arc;
 
 use ca::{DeviceCertificate, DeviceNaming};
+use http::{HeaderMap, header::AUTHORIZATION};
 use model::{Code, DeviceActor, DoorKey, Refusal, Timestamp};
 use registry::{Admission, Presented};
-use runtime::http::ConnectionInfo;
+use runtime::{http::ConnectionInfo, jose::bearer};
 
-/// Proves devices by their certificates.
+use crate::device_tokens::DeviceTokens;
+
+/// Proves devices by their tokens or certificates.
 #[derive(Debug)]
 pub struct DeviceGuard {
     naming: DeviceNaming,
     admission: Arc<dyn Admission>,
+    tokens: Option<Arc<DeviceTokens>>,
 }
 
 impl DeviceGuard {
     /// Reads names in this way and asks this admission.
     pub fn new(naming: DeviceNaming, admission: Arc<dyn Admission>) -> Self {
-        Self { naming, admission }
+        Self { naming, admission, tokens: None }
     }
 
-    /// The device at the other end; the handshake has verified the chain and that it holds the key.
-    pub(crate) fn prove(
+    /// The same, which takes device tokens too.
+    pub(crate) fn with_tokens(self, tokens: Arc<DeviceTokens>) -> Self {
+        Self { tokens: Some(tokens), ..self }
+    }
+
+    /// The device at the other end. Whoever shows a token is judged by it; a certificate that is shown beside it has
+    /// to be of the same device.
+    pub(crate) async fn prove(
+        &self,
+        headers: &HeaderMap,
+        connection: Option<&ConnectionInfo>,
+        door_key: &DoorKey,
+        now: Timestamp,
+    ) -> Result<DeviceActor, Refusal> {
+        let shows_certificate = connection.is_some_and(|connection| !connection.certificates.is_empty());
+        let Some(tokens) = self.tokens.as_ref().filter(|_| headers.contains_key(AUTHORIZATION)) else {
+            return self.by_certificate(connection, door_key, now);
+        };
+        let device = tokens.prove(bearer(headers)?, door_key).await?;
+        if shows_certificate && self.by_certificate(connection, door_key, now)?.device() != device.device() {
+            return Err(Refusal::new(
+                Code::NotGranted,
+                "the token is of another device than the certificate",
+            ));
+        }
+        Ok(device)
+    }
+
+    /// The handshake has verified the chain and that the device holds the key.
+    fn by_certificate(
         &self,
         connection: Option<&ConnectionInfo>,
         door_key: &DoorKey,
         now: Timestamp,
     ) -> Result<DeviceActor, Refusal> {
         let leaf = connection.and_then(|connection| connection.certificates.first());
-        let leaf =
-            leaf.ok_or(Refusal::new(Code::TokenMissing, "this needs the device's client certificate"))?;
+        let leaf = leaf.ok_or(Refusal::new(
+            Code::TokenMissing,
+            "this needs a device token, or the device's client certificate",
+        ))?;
         let refused = |reason: &dyn std::fmt::Display| {
             tracing::info!(%reason, "a client certificate was not accepted");
             Refusal::new(Code::NotGranted, "this client certificate is not accepted here")

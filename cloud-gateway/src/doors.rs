@@ -110,7 +110,8 @@ impl Gate {
             Caller::Device => {
                 let refused = || Refusal::new(Code::NotGranted, "devices are not served by this process");
                 let devices = proofs.devices.as_ref().ok_or_else(refused)?;
-                let device = devices.prove(connection.as_ref(), &proofs.door_key, proofs.clock.now())?;
+                let (headers, now) = (request.headers(), proofs.clock.now());
+                let device = devices.prove(headers, connection.as_ref(), &proofs.door_key, now).await?;
                 request.extensions_mut().insert(device);
             }
         }

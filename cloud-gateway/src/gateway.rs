@@ -15,9 +15,11 @@ use store::{Store, StoreError};
 use crate::{
     AdminKey, DeviceGuard, Endpoints, Guards, KeyFileError, ProviderConfig, ProviderError, TenantRule,
     authorizer::{Authorizer, LONGEST_LIFETIME},
+    device_tokens::DeviceTokens,
     key_file,
     logins::Logins,
     oidc::Providers,
+    pushing::{Pusher, TokenDelivery},
     sign_in::{Handovers, SignIn, Welcome},
     token_routes,
     users::Users,
@@ -39,6 +41,8 @@ pub struct Config {
     pub admin_key: AdminKey,
     /// How devices prove themselves over HTTP.
     pub devices: Option<DeviceGuard>,
+    /// How long a device token is good.
+    pub device_token: Duration,
     /// What `/.well-known/tcpmux` tells.
     pub endpoints: Endpoints,
 }
@@ -65,12 +69,14 @@ pub enum StartError {
 pub struct Gateway {
     guards: Guards,
     authorizer: Arc<Authorizer>,
+    device_tokens: Arc<DeviceTokens>,
     endpoints: Endpoints,
     sign_in: Arc<SignIn>,
     handovers: Arc<Handovers>,
     logins: Arc<Logins>,
     command_line: serde_json::Value,
     store: Store,
+    registry: Registry,
     clock: Clock,
 }
 
@@ -95,7 +101,7 @@ impl Gateway {
         warn_of_missing_tenants(&config.providers, &store).await?;
         let providers = Providers::start(config.providers, &config.issuer, &fetcher, clock.clone(), tasks)?;
         load_grant_changes(&store, &registry, &clock).await?;
-        tasks.spawn(forget_old_changes(store.clone(), registry, clock.clone()));
+        tasks.spawn(forget_old_changes(store.clone(), registry.clone(), clock.clone()));
         let command_line = well_known::for_the_command_line(&providers);
         let users = Arc::new(Users::new(providers, store.clone(), clock.clone(), door_key.clone()));
         let public_url = &config.endpoints.user;
@@ -122,18 +128,28 @@ impl Gateway {
             public_url,
             clock.clone(),
         );
+        let device_tokens = Arc::new(DeviceTokens::new(
+            Arc::clone(&authorizer),
+            registry.clone(),
+            clock.clone(),
+            config.device_token,
+            &config.endpoints.device,
+        ));
+        let devices = config.devices.map(|guard| guard.with_tokens(Arc::clone(&device_tokens)));
         let people = (users, Arc::clone(&logins));
-        let guards = Guards::with_users(config.admin_key, people, config.devices, clock.clone(), door_key);
+        let guards = Guards::with_users(config.admin_key, people, devices, clock.clone(), door_key);
         let endpoints = config.endpoints;
         Ok(Arc::new(Self {
             guards,
             authorizer,
+            device_tokens,
             endpoints,
             sign_in,
             handovers,
             logins,
             command_line,
             store,
+            registry,
             clock,
         }))
     }
@@ -172,6 +188,15 @@ impl Gateway {
     /// `iss` of proxy tokens, for the proxy.
     pub fn issuer(&self) -> &str {
         self.authorizer.issuer()
+    }
+
+    /// From now on devices that connect to this node get a token, and a new one before it ends.
+    pub fn push_device_tokens(&self, delivery: Arc<dyn TokenDelivery>, tasks: &Tasks) {
+        let (tokens, registry, tasks) =
+            (Arc::clone(&self.device_tokens), self.registry.clone(), tasks.clone());
+        let events = registry.subscribe();
+        let pusher = Arc::new(Pusher { tokens, delivery, registry, tasks: tasks.clone() });
+        tasks.spawn(pusher.run(events));
     }
 
     /// The guards, to mount other rooms' routes with.

@@ -6,7 +6,8 @@
 //! Read [`Gateway`] first, then [`Guards::mount`] (which proof each caller must bring).
 //! - people: [`ProviderConfig`] → sign-in providers → `UserActor`; with a browser, by way of a login
 //! - operators: the admin key → `AdminActor`
-//! - devices: [`DeviceGuard`] and the registry's admission → `DeviceActor`; [`device_verifier`] in the handshake
+//! - devices: [`DeviceGuard`] and the registry's admission → `DeviceActor`; [`device_verifier`] in the handshake;
+//!   device tokens, minted for sessions and brought by the [`TokenDelivery`]
 //! - proxy tokens: the authorizer, whose key file only this room reads
 //! - what the cloud shows to others: [`WebhookSecrets`] signs, [`PushAccount`] gets access tokens
 
@@ -14,6 +15,7 @@ mod admin_key;
 mod attempts;
 mod authorizer;
 mod device_identity;
+mod device_tokens;
 mod device_verifier;
 mod doors;
 mod gateway;
@@ -22,6 +24,8 @@ mod logins;
 mod oidc;
 mod openapi;
 mod push_account;
+mod pushing;
+mod schedule;
 mod sign_in;
 mod token_routes;
 mod users;
@@ -36,6 +40,7 @@ mod testing;
 pub use admin_key::AdminKey;
 pub use authorizer::AUDIENCE;
 pub use device_identity::DeviceGuard;
+pub use device_tokens::{DEVICE_AUDIENCE, DeviceToken};
 pub use device_verifier::{ClientCertificate, VerifierError, device_verifier};
 pub use doors::Guards;
 pub use gateway::{Config, Gateway, StartError};
@@ -43,6 +48,7 @@ pub use key_file::KeyFileError;
 pub use oidc::{Client, ProviderConfig, ProviderError, SignInConfig, TenantRule};
 pub use openapi::openapi;
 pub use push_account::{AccessTokenError, PushAccount, PushAccountError};
+pub use pushing::TokenDelivery;
 pub use sign_in::Welcome;
 pub use webhook_secrets::{NewWebhookSecret, SealedError, WebhookKeyError, WebhookSecrets};
 pub use well_known::Endpoints;

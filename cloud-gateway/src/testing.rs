@@ -156,6 +156,7 @@ pub(crate) fn config(
         key_file,
         admin_key: AdminKey::new(Secret::new(ADMIN_KEY.into())),
         devices,
+        device_token: Duration::from_secs(900),
         endpoints: Endpoints {
             version: "1.2.3".into(),
             ca_fingerprint: Some(format!("sha256:{}", "0".repeat(64))),

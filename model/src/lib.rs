@@ -37,7 +37,6 @@ pub use id::{DeliveryId, Generation, NodeId, PushRegistrationId, RequestId, Sess
 pub use label::{DeviceName, DeviceNameError};
 pub use moment::{Moment, MomentError};
 pub use name::{DeviceId, NameError, ServiceName, Tag, TenantName};
-pub use moment::{Moment, MomentError};
 pub use passcode::{Passcode, PasscodeDigest, PasscodeError};
 pub use refusal::{Code, Refusal};
 pub use report::{

@@ -8,7 +8,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    DialError, Identity, Proxies, Services, TrustedTime, agent::Agent, dial, https::is_certificate_fault, trust,
+    DialError, Identity, Proxies, Services, TrustedTime, agent::Agent, dial, https::is_certificate_fault,
+    trust,
 };
 
 /// What every attempt needs.

@@ -39,15 +39,18 @@ pub enum TypRule {
     Provider,
     /// At the proxy: `at+jwt` alone (RFC 9068 §4), so that no other token of the same signer is taken for one.
     AccessToken,
+    /// This one alone, in lower case: a kind of our own.
+    Only(&'static str),
 }
 
 impl TypRule {
     fn accepts(self, typ: Option<&str>) -> bool {
         let typ = typ.map(str::to_ascii_lowercase);
-        match typ.as_deref().map(|typ| typ.strip_prefix("application/").unwrap_or(typ)) {
-            None | Some("jwt") => self == Self::Provider,
-            Some("at+jwt") => true,
-            Some(_) => false,
+        let typ = typ.as_deref().map(|typ| typ.strip_prefix("application/").unwrap_or(typ));
+        match self {
+            Self::Provider => matches!(typ, None | Some("jwt" | "at+jwt")),
+            Self::AccessToken => typ == Some("at+jwt"),
+            Self::Only(kind) => typ == Some(kind),
         }
     }
 }

@@ -260,6 +260,10 @@ fn typ_follows_the_rule_of_the_place() {
         assert_eq!(outcome(typ, TypRule::AccessToken).unwrap_err(), TokenError::Typ, "{typ:?}");
     }
     assert_eq!(outcome(Some("logout+jwt"), TypRule::Provider).unwrap_err(), TokenError::Typ);
+    assert!(outcome(Some("application/OWN+jwt"), TypRule::Only("own+jwt")).is_ok());
+    for typ in [None, Some("JWT"), Some("at+jwt"), Some("own")] {
+        assert_eq!(outcome(typ, TypRule::Only("own+jwt")).unwrap_err(), TokenError::Typ, "{typ:?}");
+    }
 }
 
 #[test]
