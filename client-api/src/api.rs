@@ -9,8 +9,9 @@ use store::Store;
 use tcpmux_proto::Dialer;
 
 use crate::{
-    DeviceRemoval, Outlets, admin_devices, admin_grants, audit, me,
+    DeviceRemoval, Outlets, ReportRates, admin_devices, admin_grants, audit, device_self, me,
     notifications::{self, Courier},
+    reports,
     sightings::Sightings,
     tenant_deletion,
     tenant_deletion::Deletions,
@@ -33,6 +34,8 @@ pub struct Parts {
     pub dialer: Option<Arc<dyn Dialer>>,
     /// The ways out to people.
     pub outlets: Outlets,
+    /// How much each device may report.
+    pub report_rates: ReportRates,
 }
 
 /// The room.
@@ -46,6 +49,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Clock,
     pub(crate) removal: Arc<dyn DeviceRemoval>,
     pub(crate) tasks: Tasks,
+    pub(crate) shares: reports::Shares,
     pub(crate) deletions: Deletions,
     pub(crate) outlets: Outlets,
     courier: Arc<Courier>,
@@ -55,15 +59,17 @@ impl ClientApi {
     /// A room on these parts, which from now on notes when devices were connected, tells people what happened, and goes on with deletions of
     /// tenants that were cut short.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, registry, clock, tasks, removal, dialer: _, outlets } = parts;
+        let Parts { store, registry, clock, tasks, removal, dialer: _, outlets, report_rates } = parts;
         let (events, sightings) = (
             registry.subscribe(),
             Sightings { store: store.clone(), registry: registry.clone(), clock: clock.clone() },
         );
         tasks.spawn(sightings.note(events));
         let courier = notifications::start(&store, &clock, &tasks, &outlets);
+        let shares = reports::Shares::new(report_rates);
         let deletions = Deletions::default();
-        let api = Arc::new(Inner { store, registry, clock, removal, tasks, deletions, outlets, courier });
+        let api =
+            Arc::new(Inner { store, registry, clock, removal, tasks, shares, deletions, outlets, courier });
         api.tasks.spawn(tenant_deletion::resume(Arc::clone(&api)));
         api.tasks.spawn(audit::tell_head(Arc::clone(&api)));
         Self(api)
@@ -82,6 +88,12 @@ impl ClientApi {
             .merge(user_grants::user_routes(api))
             .merge(user_connections::user_routes(api))
             .merge(notifications::user_routes(api))
+    }
+
+    /// What devices may call.
+    pub fn device_routes(&self) -> Routes {
+        let api = &self.0;
+        reports::device_routes(api).merge(device_self::device_routes(api))
     }
 
     /// What operators may call; `?tenant=` names the tenant, `default` where it is absent.

@@ -4,12 +4,13 @@ use std::{future::Future, pin::Pin, str::FromStr, sync::Arc};
 
 use axum::{
     Extension,
+    body::Bytes,
     extract::{RawPathParams, Request, rejection::RawPathParamsRejection},
     response::Response,
 };
 use http::HeaderMap;
 use model::{Actor, AdminActor, Code, Refusal, TenantName};
-use runtime::http::{OfTenant, json_body, problem, query};
+use runtime::http::{OfTenant, json_body, problem, query, whole_body};
 use serde::de::DeserializeOwned;
 
 use crate::api::Inner;
@@ -65,6 +66,11 @@ impl<A> Call<A> {
     /// The JSON body.
     pub(crate) async fn json<T: DeserializeOwned>(self) -> Result<T, Refusal> {
         json_body(self.request.into_body()).await
+    }
+
+    /// The body as it came, of at most so many bytes.
+    pub(crate) async fn body(self, most: usize) -> Result<Bytes, Refusal> {
+        whole_body(self.request.into_body(), most).await
     }
 }
 

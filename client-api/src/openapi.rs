@@ -3,9 +3,9 @@
 use utoipa::OpenApi;
 
 use crate::{
-    device_edit, me,
+    device_edit, device_self, me,
     notifications::{apps, deliveries, inbox, settings, webhooks},
-    user_connections, user_devices, user_grants,
+    reports, user_connections, user_devices, user_grants,
 };
 
 /// This room's operations at the user door and the device door.
@@ -40,12 +40,16 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         apps::list,
         apps::register,
         apps::forget,
+        reports::telemetry,
+        reports::notifications,
+        device_self::show,
     ),
     tags(
         (name = "people", description = "Who the caller is."),
         (name = "devices", description = "The devices that the caller may reach."),
         (name = "sharing", description = "What owners let others do."),
         (name = "notifications", description = "What happened, and how the caller hears of it."),
+        (name = "device gateway", description = "What devices report, and ask of themselves."),
     )
 )]
 struct Operations;

@@ -15,7 +15,7 @@ use axum::{
 };
 use http::Request;
 use model::{
-    Actor, AdminActor, Code, DeviceRef, DoorKey, Fingerprint, Generation, Grant, Level, NodeId,
+    Actor, AdminActor, Code, DeviceActor, DeviceRef, DoorKey, Fingerprint, Generation, Grant, Level, NodeId,
     PasscodeDigest, Refusal, RevocationReason, Serial, ServiceSet, SessionId, TenantName, Timestamp,
     UserActor, UserId,
 };
@@ -26,7 +26,7 @@ use store::{Intent, IssuerName, NewPasscode, Redemption, RedemptionRequest, Stor
 use tower::ServiceExt;
 
 use crate::{
-    ClientApi, DeviceRemoval, Outlets, Parts,
+    ClientApi, DeviceRemoval, Outlets, Parts, ReportRates,
     notifications::testing::{Receiver, outlets},
 };
 
@@ -186,6 +186,17 @@ impl Room {
         Answered { status, tag, body }
     }
 
+    pub(crate) async fn as_device(
+        &self,
+        device: &DeviceRef,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> (u16, Value) {
+        let actor = DeviceActor::new(&DoorKey::cut(), device.clone(), Fingerprint([3; 32]));
+        send(router(self.api.device_routes()).layer(Extension(actor)), method, path, body).await
+    }
+
     pub(crate) async fn as_admin(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let admin = AdminActor::new(&DoorKey::cut(), "127.0.0.1:5".into());
         send(router(self.api.admin_routes()).layer(Extension(admin)), method, path, body).await
@@ -216,6 +227,7 @@ fn start(
         removal,
         dialer: None,
         outlets,
+        report_rates: ReportRates { telemetry_per_second: 100, notifications_per_minute: 600 },
     })
 }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use axum::{body::Body, extract::Query};
+use axum::{
+    body::{Body, Bytes},
+    extract::Query,
+};
 use http::Uri;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use model::{Code, Refusal};
@@ -13,17 +16,7 @@ use serde::de::DeserializeOwned;
 /// # Errors
 /// A refusal that says which member is wrong.
 pub async fn json_body<T: DeserializeOwned>(body: Body) -> Result<T, Refusal> {
-    let reading = Limited::new(body, MOST_BYTES).collect();
-    let Ok(outcome) = tokio::time::timeout(TIME, reading).await else {
-        return Err(Refusal::new(Code::BadRequest, "the body did not arrive in time").with_status(408));
-    };
-    let bytes = match outcome {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => {
-            return Err(Refusal::new(Code::TooLarge, "the body of this call has at most 16 KiB"));
-        }
-        Err(_) => return Err(Refusal::new(Code::BadRequest, "the body broke off")),
-    };
+    let bytes = whole_body(body, MOST_BYTES).await?;
     let bytes = if bytes.is_empty() { b"{}" } else { &bytes[..] };
     // Else a list of values would do for an object whose members they happen to fit.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
@@ -32,6 +25,25 @@ pub async fn json_body<T: DeserializeOwned>(body: Body) -> Result<T, Refusal> {
     serde_json::from_slice(bytes).map_err(|error| {
         Refusal::new(Code::BadRequest, format!("the JSON body does not fit this call: {error}"))
     })
+}
+
+/// A body of at most so many bytes that arrives within ten seconds.
+///
+/// # Errors
+/// A refusal that says whether it was too large, too slow or broken.
+pub async fn whole_body(body: Body, most: usize) -> Result<Bytes, Refusal> {
+    let reading = Limited::new(body, most).collect();
+    let Ok(outcome) = tokio::time::timeout(TIME, reading).await else {
+        return Err(Refusal::new(Code::BadRequest, "the body did not arrive in time").with_status(408));
+    };
+    match outcome {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let said = format!("the body of this call has at most {} KiB", most / 1024);
+            Err(Refusal::new(Code::TooLarge, said))
+        }
+        Err(_) => Err(Refusal::new(Code::BadRequest, "the body broke off")),
+    }
 }
 
 /// The query string, each parameter once.

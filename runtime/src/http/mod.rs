@@ -15,7 +15,7 @@ pub use answer::{OfTenant, Page, Paging, answer, done, ok};
 pub use client::{ClientError, HttpClient, is_loopback};
 pub use describe::{Absent, Conflicting, NotAllowed, Precondition, Refused, Unproven, described_problem};
 pub use destinations::{DestinationError, Destinations, is_public};
-pub use input::{json_body, query};
+pub use input::{json_body, query, whole_body};
 pub use outbound::{Outbound, OutboundError, Resolver, Resolving, SystemResolver};
 pub use problem::{Problem, fault, problem};
 pub use roots::{RootsError, client_trusting};

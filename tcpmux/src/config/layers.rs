@@ -196,7 +196,7 @@ fn value_of(key: &str, text: &str) -> Result<Value, String> {
         let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
         return Ok(Value::Array(items.map(|item| Value::String(item.to_owned())).collect()));
     }
-    if key.ends_with("_days") {
+    if ["_days", "_per_second", "_per_minute"].iter().any(|unit| key.ends_with(unit)) {
         return text.parse().map(Value::Integer).map_err(|_| format!("`{text}` is not a whole number"));
     }
     Ok(Value::String(text.to_owned()))
@@ -261,6 +261,10 @@ device_certificate_days = 90
 renew_after_expiry_days = 400
 [webhooks]
 allow = []
+[device_gateway]
+token = "15m"
+telemetry_per_second = 2000
+notifications_per_minute = 120
 [drain]
 grace = "30s"
 "#;

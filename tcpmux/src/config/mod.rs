@@ -1,8 +1,10 @@
 //! What the operator wrote: defaults < file < environment < flags, and where each value came from.
 
+mod device_gateway;
 mod layers;
 mod settings;
 
+pub use device_gateway::DeviceGateway;
 pub use layers::{Layers, Origin};
 pub(crate) use settings::split_host_port;
 pub use settings::{

@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use model::{DeviceId, Secret, ServiceName, TenantName};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::DeviceGateway;
+
 /// Everything that can be set. Every key has a default.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +51,8 @@ pub struct Config {
     /// The account that sends push messages by Firebase Cloud Messaging.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fcm: Option<Fcm>,
+    /// What devices report.
+    pub device_gateway: DeviceGateway,
     /// How a process leaves.
     pub drain: Drain,
 }
@@ -391,7 +395,7 @@ impl Config {
         if !(1..=825).contains(&self.ca.device_certificate_days) {
             return Err("ca.device_certificate_days: between 1 and 825".into());
         }
-        Ok(())
+        self.device_gateway.check()
     }
 }
 
@@ -441,11 +445,14 @@ fn peer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> 
     Err(serde::de::Error::custom("this version runs on one node and has no peer door; leave it empty"))
 }
 
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     model::parse_duration(&text).map_err(serde::de::Error::custom)
 }
 
-fn duration_text<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn duration_text<S: serde::Serializer>(
+    duration: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&format!("{}ms", duration.as_millis()))
 }

@@ -1,5 +1,6 @@
 //! The house: every part of the cloud, in the order in which it starts, joined by the seams.
 
+mod delivery;
 mod door_certificate;
 mod doors;
 mod health;

@@ -4,7 +4,7 @@ use std::{future::Future, path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use ca::{DeploymentDomain, DeviceNaming, FileKeys, Hierarchy, NameSource};
-use client_api::{ClientApi, DeviceRemoval};
+use client_api::{ClientApi, DeviceRemoval, ReportRates};
 use cloud_gateway::{
     AdminKey, Client, DeviceGuard, Endpoints, Gateway, Guards, ProviderConfig, SignInConfig, TenantRule,
 };
@@ -23,7 +23,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use store::Store;
 use tcpmux_server::TunnelServer;
 
-use super::{door_certificate, failed, misconfigured, openapi, outlets};
+use super::{delivery::Delivery, door_certificate, failed, misconfigured, openapi, outlets};
 use crate::{
     config::{Config, DeviceIdSource, Publish, Role},
     data::{DataDirectory, Listening},
@@ -134,6 +134,7 @@ impl Parts {
                     DeviceNaming::Deployment(domain.clone()),
                     Arc::clone(&admission),
                 )),
+                device_token: config.device_gateway.token,
                 endpoints: Endpoints {
                     version: env!("CARGO_PKG_VERSION").into(),
                     ca_fingerprint: Some(hierarchy.root_fingerprint_text()),
@@ -160,6 +161,9 @@ impl Parts {
                 tasks.clone(),
             )
         });
+        if let Some(tunnels) = &tunnels {
+            gateway.push_device_tokens(Arc::new(Delivery(Arc::clone(tunnels) as _)), &tasks);
+        }
         let client_api = ClientApi::new(client_api::Parts {
             store: store.clone(),
             registry: registry.clone(),
@@ -168,6 +172,10 @@ impl Parts {
             removal: Arc::new(Removal(Arc::clone(&provisioning))),
             dialer: tunnels.clone().map(|tunnels| tunnels as _),
             outlets: outlets::outlets(config, data, &clock)?,
+            report_rates: ReportRates {
+                telemetry_per_second: config.device_gateway.telemetry_per_second,
+                notifications_per_minute: config.device_gateway.notifications_per_minute,
+            },
         });
         let issuer = Issuer {
             name: gateway.issuer().to_owned(),
@@ -273,7 +281,9 @@ impl Parts {
     }
 
     pub(super) fn device_routes(&self) -> Routes {
-        self.provisioning.as_ref().map(|provisioning| provisioning.device_routes()).unwrap_or_default()
+        let provisioning = self.provisioning.as_ref().map(|provisioning| provisioning.device_routes());
+        let api = self.client_api.as_ref().map(ClientApi::device_routes);
+        provisioning.unwrap_or_default().merge(api.unwrap_or_default())
     }
 
     pub(super) fn admin_routes(&self) -> Routes {

@@ -209,6 +209,11 @@ const REENROL: Expected = Expected {
     other_device: &[400, 415],
     wrong_key: &[401],
 };
+/// Every device that proves itself comes in, and is told that nothing is no report.
+const REPORTS: Expected =
+    Expected { nobody: &[401], stranger: &[401], device: &[400], other_device: &[400], wrong_key: &[401] };
+const OF_DEVICES: Expected =
+    Expected { nobody: &[401], stranger: &[401], device: &[200], other_device: &[200], wrong_key: &[401] };
 
 #[rustfmt::skip]
 const EXPECTED: &[(&str, &str, &str, Expected)] = &[
@@ -256,6 +261,9 @@ const EXPECTED: &[(&str, &str, &str, Expected)] = &[
     ("device", "GET", "/.well-known/est/csrattrs", PUBLIC),
     ("device", "POST", "/.well-known/est/simpleenroll", REFUSED),
     ("device", "POST", "/.well-known/est/simplereenroll", REENROL),
+    ("device", "POST", "/device/v1/telemetry", REPORTS),
+    ("device", "POST", "/device/v1/notifications", REPORTS),
+    ("device", "GET", "/device/v1/self", OF_DEVICES),
     ("device", "GET", "/crl/devices.crl", PUBLIC),
     ("device", "GET", "/crl/services.crl", PUBLIC),
     ("admin", "POST", "/admin/api/tokens", REFUSED),
