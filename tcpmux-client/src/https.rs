@@ -18,10 +18,12 @@ use crate::{CertificateFacts, DialError, Proxies, ServerAddress, calendar, dial}
 pub(crate) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     /// Moves the bytes, while a request is under way; between requests nothing has to move.
-    driver: Pin<Box<http1::Connection<TokioIo<TlsStream<TcpStream>>, Full<Bytes>>>>,
+    driver: Pin<Box<Driver>>,
     server: ServerAddress,
     certificate_end: Timestamp,
 }
+
+type Driver = http1::Connection<TokioIo<TlsStream<TcpStream>>, Full<Bytes>>;
 
 /// An answer that is here as a whole.
 pub(crate) struct Answer {
