@@ -11,7 +11,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{TrustedTime, claim::ClaimFile, status::Board};
+use crate::{TrustedTime, claim::ClaimFile, status::Board, uplink::TokenHolder};
 
 /// The daemon as the cloud calls it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -24,18 +24,25 @@ struct Inner {
     changing: Mutex<()>,
     calls: Semaphore,
     board: Arc<Board>,
+    tokens: Arc<TokenHolder>,
     time: TrustedTime,
     started: Instant,
 }
 
 impl Agent {
-    pub(crate) fn new(claim: ClaimFile, board: Arc<Board>, time: TrustedTime) -> Self {
+    pub(crate) fn new(
+        claim: ClaimFile,
+        board: Arc<Board>,
+        tokens: Arc<TokenHolder>,
+        time: TrustedTime,
+    ) -> Self {
         let agent = Inner {
             claim,
             changing: Mutex::default(),
             calls: Semaphore::new(MOST_CALLS),
             started: Instant::now(),
             board,
+            tokens,
             time,
         };
         agent.board.claimable(agent.claim.digest().is_some());
@@ -73,7 +80,11 @@ impl Agent {
             AgentRequest::ForgetClaimCode => {
                 self.change("no claim code is shown any more", ClaimFile::remove).await
             }
-            AgentRequest::DeviceToken { .. } => AgentReply::refused("this daemon keeps no device tokens"),
+            AgentRequest::DeviceToken { token, .. } => {
+                // The gateway is the door that the device dials anyway, whatever others call it.
+                self.0.tokens.put(token);
+                AgentReply::Done
+            }
             AgentRequest::Diagnose => AgentReply::Diagnosis(Diagnosis {
                 agent_version: env!("CARGO_PKG_VERSION").into(),
                 uptime_s: self.0.started.elapsed().as_secs(),

@@ -5,6 +5,7 @@
 //! state = "/var/lib/tcpmux-client"
 //! local_api = "127.0.0.1:7480"           # "off" for none
 //! claim_code = "/var/persist/claim_code"  # default: `claim_code` in the state directory
+//! spool_mib = 64                         # reports that may wait for the cloud while it is away
 //! allow_lan = false                      # true: targets may be on other machines
 //! [log]
 //! format = "text"                        # or json
@@ -23,6 +24,7 @@
 
 use std::{
     net::SocketAddr,
+    num::NonZeroU16,
     path::{Path, PathBuf},
 };
 
@@ -46,6 +48,8 @@ pub struct ConfigFile {
     pub local_api: LocalApi,
     /// Where the claim code is shown while nobody owns the device.
     pub claim_code: Option<PathBuf>,
+    /// How many MiB of reports may wait for the cloud.
+    pub spool_mib: Option<NonZeroU16>,
     /// Whether targets may be on other machines.
     #[serde(default)]
     pub allow_lan: bool,
@@ -185,6 +189,9 @@ impl ConfigFile {
         if let Some(path) = overrides.claim_code.or(self.claim_code) {
             config.claim = ClaimFile::at(path);
         }
+        if let Some(mib) = self.spool_mib {
+            config.spool_bytes = u64::from(mib.get()) * 1024 * 1024;
+        }
         config.server = self.server;
         config.provided = self.identity.map(|files| ProvidedIdentity {
             key: files.key,
@@ -258,6 +265,7 @@ mod tests {
         let config = file.daemon(Overrides::default(), Proxies::none()).unwrap();
         assert_eq!(config.server.unwrap().to_string(), "cloud.example.com:7443");
         assert_eq!(config.local_api.unwrap().to_string(), "127.0.0.1:7480");
+        assert_eq!(config.spool_bytes, 64 << 20);
     }
 
     #[test]

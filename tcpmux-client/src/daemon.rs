@@ -12,10 +12,12 @@ use crate::{
     build_time,
     connect::{ConnectError, Connector},
     housekeeping::Housekeeping,
-    local_api,
+    local_api::{self, Local},
     session::{Leave, Session},
+    spool::SpoolKeeper,
     state::{Lock, Right},
     status::Board,
+    uplink::{TokenHolder, Uplink},
 };
 
 /// What a daemon needs to know.
@@ -35,6 +37,8 @@ pub struct DaemonConfig {
     pub local_api: Option<SocketAddr>,
     /// Where the claim code is shown while nobody owns the device.
     pub claim: ClaimFile,
+    /// How many bytes of reports may wait for the cloud.
+    pub spool_bytes: u64,
     /// How often the daemon looks whether a renewal is due.
     pub renewal_check: Duration,
     /// A time that has certainly passed.
@@ -63,6 +67,7 @@ impl DaemonConfig {
             services,
             proxies: Proxies::none(),
             local_api: None,
+            spool_bytes: SPOOL_BYTES,
             renewal_check: Duration::from_secs(30),
             time_floor: build_time(),
         }
@@ -120,11 +125,23 @@ impl Daemon {
         let services = Arc::new(config.services.clone());
         let renews = config.provided.is_none();
         let board = Arc::new(Board::new(&identity, renews, &services, time.clone()));
+        let tokens = Arc::new(TokenHolder::default());
+        let spool = open_spool(&config, &tasks).await;
+        if let Some(spool) = spool.clone() {
+            board.show_spool(spool.clone());
+            let (config, time, tokens) = (config.clone(), time.clone(), Arc::clone(&tokens));
+            let uplink = Uplink { config, time, spool, tokens };
+            let draining = tasks.draining();
+            tasks.spawn(async move { draining.run_until_cancelled(uplink.run()).await });
+        }
         let local_api = match config.local_api {
-            Some(address) => local_api::start(address, Arc::clone(&board), &services, &tasks).await,
+            Some(address) => {
+                let local = Local { board: Arc::clone(&board), spool, time: time.clone() };
+                local_api::start(address, local, &services, &tasks).await
+            }
             None => None,
         };
-        let agent = Agent::new(config.claim.clone(), Arc::clone(&board), time.clone());
+        let agent = Agent::new(config.claim.clone(), Arc::clone(&board), tokens, time.clone());
         let changed = Arc::new(Notify::new());
         let connector = Connector {
             proxies: config.proxies.clone(),
@@ -167,6 +184,21 @@ impl Daemon {
         let finished = self.tasks.wait(limit).await;
         self.tasks.end();
         finished
+    }
+}
+
+/// The queue for the cloud. Without a local API nothing comes in; what is left of earlier runs still leaves.
+async fn open_spool(config: &DaemonConfig, tasks: &Tasks) -> Option<SpoolKeeper> {
+    let directory = config.state.path().join(SPOOL);
+    if config.local_api.is_none() && !directory.exists() {
+        return None;
+    }
+    match SpoolKeeper::open(directory.clone(), config.spool_bytes, tasks).await {
+        Ok(spool) => Some(spool),
+        Err(error) => {
+            tracing::error!(directory = %directory.display(), %error, "no reports can be kept for the cloud");
+            None
+        }
     }
 }
 
@@ -297,6 +329,8 @@ fn within_reason(asked: Duration) -> Duration {
 
 /// The claim code's file, in the state directory unless the configuration names another place.
 const CLAIM_CODE: &str = "claim_code";
+const SPOOL: &str = "spool";
+const SPOOL_BYTES: u64 = 64 * 1024 * 1024;
 const CLONE_HINT: &str = " by another with the same certificate; was this device copied?";
 const SHORTEST_DELAY: Duration = Duration::from_millis(100);
 const FIRST_DELAY: Duration = Duration::from_secs(1);

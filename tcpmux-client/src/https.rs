@@ -19,6 +19,8 @@ pub(crate) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     /// Moves the bytes, while a request is under way; between requests nothing has to move.
     driver: Pin<Box<Driver>>,
+    /// The driver has come to its end and must not be asked again.
+    is_over: bool,
     server: ServerAddress,
     certificate_end: Timestamp,
 }
@@ -91,7 +93,7 @@ impl Connection {
         let certificate_end = facts.map_or(Timestamp(0), |facts| facts.not_after);
         let broken = |error: hyper::Error| broken(server, &error);
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        Ok(Self { sender, driver: Box::pin(driver), server: server.clone(), certificate_end })
+        Ok(Self { sender, driver: Box::pin(driver), is_over: false, server: server.clone(), certificate_end })
     }
 
     /// Until when the server's certificate is valid.
@@ -102,11 +104,14 @@ impl Connection {
     /// Sends a request whose URI is a path; `Host` and `User-Agent` are set here.
     pub(crate) async fn exchange(&mut self, mut request: Request<Full<Bytes>>) -> Result<Answer, HttpsError> {
         let server = &self.server;
+        if self.is_over {
+            return Err(broken(server, &"it was closed"));
+        }
         let headers = request.headers_mut();
         let host = HeaderValue::try_from(server.to_string());
         headers.insert(header::HOST, host.map_err(|error| broken(server, &error))?);
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-        let (sender, driver) = (&mut self.sender, &mut self.driver);
+        let (sender, driver, is_over) = (&mut self.sender, &mut self.driver, &mut self.is_over);
         let exchange = async {
             sender.ready().await?;
             let (head, body) = sender.send_request(request).await?.into_parts();
@@ -117,7 +122,10 @@ impl Connection {
             tokio::select! {
                 biased;
                 answer = &mut exchange => answer,
-                _ = driver => exchange.await,
+                _ = driver => {
+                    *is_over = true;
+                    exchange.await
+                }
             }
         };
         let answered = tokio::time::timeout(ANSWER_LIMIT, answering).await;

@@ -24,6 +24,7 @@ mod est;
 mod housekeeping;
 mod https;
 mod identity;
+mod intake;
 mod key;
 mod local;
 mod local_api;
@@ -31,16 +32,19 @@ mod pem;
 mod pkcs7;
 mod proxy;
 mod renew;
+mod report;
 mod serve;
 mod services;
 mod session;
 mod splice;
+mod spool;
 mod state;
 mod status;
 pub mod systemd;
 mod target;
 mod trust;
 mod trusted_time;
+mod uplink;
 
 #[cfg(test)]
 mod claim_tests;
@@ -52,6 +56,8 @@ mod enrolment_tests;
 mod fake_cloud;
 #[cfg(test)]
 mod test_pki;
+#[cfg(test)]
+mod uplink_tests;
 
 pub use address::{ServerAddress, ServerAddressError};
 pub use certificate::{CertificateFacts, UnreadableCertificate};
@@ -66,6 +72,7 @@ pub use identity::Identity;
 pub use proxy::{Proxies, ProxyError};
 pub use renew::renewal_time;
 pub use services::{Service, ServiceError, ServiceSpec, Services};
+pub use spool::SpoolStatus;
 pub use state::{StateDirectory, StateError};
 pub use status::{CertificateStatus, ServiceStatus, SessionStatus, Status};
 pub use target::LocalTarget;

@@ -6,19 +6,33 @@
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    body::{Body, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use model::ReportKind;
 use runtime::Tasks;
 use tokio::{net::TcpListener, sync::Semaphore};
 
-use crate::{Services, status::Board};
+use crate::{Services, TrustedTime, intake::take_in, spool::SpoolKeeper, status::Board};
+
+/// What local programs can reach.
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub(crate) board: Arc<Board>,
+    /// Absent if the disk does not take it.
+    pub(crate) spool: Option<SpoolKeeper>,
+    pub(crate) time: TrustedTime,
+}
 
 /// Begins to answer. An address in use is no reason not to serve the cloud: then there is no local API.
 pub(crate) async fn start(
     address: SocketAddr,
-    board: Arc<Board>,
+    local: Local,
     services: &Services,
     tasks: &Tasks,
 ) -> Option<SocketAddr> {
@@ -39,11 +53,11 @@ pub(crate) async fn start(
         return None;
     }
     tracing::info!(%bound, "local API");
-    tasks.spawn(accept(listener, board, tasks.clone()));
+    tasks.spawn(accept(listener, Arc::new(local), tasks.clone()));
     Some(bound)
 }
 
-async fn accept(listener: TcpListener, board: Arc<Board>, tasks: Tasks) {
+async fn accept(listener: TcpListener, local: Arc<Local>, tasks: Tasks) {
     let (draining, places) = (tasks.draining(), Arc::new(Semaphore::new(MOST_CONNECTIONS)));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -56,12 +70,12 @@ async fn accept(listener: TcpListener, board: Arc<Board>, tasks: Tasks) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let board = Arc::clone(&board);
+        let local = Arc::clone(&local);
         tasks.spawn(async move {
             let _place = place;
             let service = service_fn(move |request: Request<Incoming>| {
-                let answer = answer(&request, &board);
-                async move { Ok::<_, Infallible>(answer) }
+                let local = Arc::clone(&local);
+                async move { Ok::<_, Infallible>(answer(request, &local).await) }
             });
             let serving = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -74,26 +88,48 @@ async fn accept(listener: TcpListener, board: Arc<Board>, tasks: Tasks) {
     }
 }
 
-fn answer<B>(request: &Request<B>, board: &Board) -> Response<Full<Bytes>> {
-    let hosts: Vec<_> = request.headers().get_all(header::HOST).iter().collect();
-    if !matches!(hosts[..], [host] if host.to_str().is_ok_and(is_loopback)) {
-        return plain(StatusCode::MISDIRECTED_REQUEST, "this API answers at loopback addresses alone\n");
-    }
-    if request.headers().contains_key(header::ORIGIN) {
-        return plain(StatusCode::FORBIDDEN, "web pages cannot use this API\n");
+async fn answer<B>(request: Request<B>, local: &Local) -> Response<Full<Bytes>>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if let Err(refused) = is_local_program(request.headers()) {
+        return refused;
     }
     match (request.uri().path(), request.method()) {
-        ("/v1/status", &Method::GET) => match serde_json::to_vec(&board.status()) {
+        ("/v1/status", &Method::GET) => match serde_json::to_vec(&local.board.status()) {
             Ok(body) => reply(StatusCode::OK, "application/json", body),
             Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the status could not be written\n"),
         },
-        ("/v1/status", _) => {
-            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
-            response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET"));
-            response
+        ("/v1/telemetry", &Method::POST) => {
+            take_in(ReportKind::Telemetry, request, local.spool.as_ref(), &local.time).await
         }
-        _ => plain(StatusCode::NOT_FOUND, "there is /v1/status\n"),
+        ("/v1/notifications", &Method::POST) => {
+            take_in(ReportKind::Notification, request, local.spool.as_ref(), &local.time).await
+        }
+        ("/v1/status", _) => wrong_method("GET"),
+        ("/v1/telemetry" | "/v1/notifications", _) => wrong_method("POST"),
+        _ => plain(StatusCode::NOT_FOUND, "there are /v1/status, /v1/telemetry and /v1/notifications\n"),
     }
+}
+
+#[expect(clippy::result_large_err, reason = "the answer is sent as it is")]
+fn is_local_program(headers: &HeaderMap) -> Result<(), Response<Full<Bytes>>> {
+    let hosts: Vec<_> = headers.get_all(header::HOST).iter().collect();
+    if !matches!(hosts[..], [host] if host.to_str().is_ok_and(is_loopback)) {
+        return Err(plain(StatusCode::MISDIRECTED_REQUEST, "this API answers at loopback addresses alone\n"));
+    }
+    if headers.contains_key(header::ORIGIN) {
+        return Err(plain(StatusCode::FORBIDDEN, "web pages cannot use this API\n"));
+    }
+    Ok(())
+}
+
+fn wrong_method(right: &'static str) -> Response<Full<Bytes>> {
+    let mut response =
+        reply(StatusCode::METHOD_NOT_ALLOWED, "text/plain", format!("use {right}\n").into_bytes());
+    response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(right));
+    response
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -104,11 +140,11 @@ fn is_loopback(host: &str) -> bool {
     name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+pub(crate) fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
     reply(status, "text/plain", text.into())
 }
 
-fn reply(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
+pub(crate) fn reply(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -129,45 +165,53 @@ mod tests {
         net::TcpStream,
     };
 
-    use super::*;
-    use crate::Status;
+    use http_body_util::BodyExt;
+    use model::Timestamp;
+    use runtime::Clock;
+    use serde_json::Value;
 
-    fn board() -> Board {
-        Board::sample()
+    use super::*;
+    use crate::{Status, spool::BatchLimits};
+
+    const NOW: Timestamp = Timestamp::from_secs(1_795_303_719);
+
+    fn local() -> Local {
+        let time = TrustedTime::new(Clock::manual(NOW).0, NOW);
+        Local { board: Arc::new(Board::sample()), spool: None, time }
     }
 
-    fn asked(method: &str, path: &str, headers: &[(&str, &str)]) -> StatusCode {
+    async fn asked(method: &str, path: &str, headers: &[(&str, &str)]) -> StatusCode {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        answer(&request.body(()).unwrap(), &board()).status()
+        answer(request.body(Full::<Bytes>::default()).unwrap(), &local()).await.status()
     }
 
-    #[test]
-    fn only_local_programs_may_ask_and_only_for_what_there_is() {
+    #[tokio::test]
+    async fn only_local_programs_may_ask_and_only_for_what_there_is() {
         let own = ("host", "127.0.0.1:7480");
-        assert_eq!(asked("GET", "/v1/status", &[own]), 200);
+        assert_eq!(asked("GET", "/v1/status", &[own]).await, 200);
         for host in ["localhost", "localhost:7480", "[::1]:7480", "127.0.0.1"] {
-            assert_eq!(asked("GET", "/v1/status", &[("host", host)]), 200, "{host}");
+            assert_eq!(asked("GET", "/v1/status", &[("host", host)]).await, 200, "{host}");
         }
         for host in ["attacker.example", "127.0.0.1.attacker.example:7480", "10.0.0.1", "", "localhost.evil"]
         {
-            assert_eq!(asked("GET", "/v1/status", &[("host", host)]), 421, "{host}");
+            assert_eq!(asked("GET", "/v1/status", &[("host", host)]).await, 421, "{host}");
         }
-        assert_eq!(asked("GET", "/v1/status", &[]), 421);
-        assert_eq!(asked("GET", "/v1/status", &[own, ("host", "localhost")]), 421);
-        assert_eq!(asked("GET", "/v1/status", &[own, ("origin", "http://127.0.0.1:7480")]), 403);
-        assert_eq!(asked("GET", "/v1/status", &[own, ("origin", "null")]), 403);
-        assert_eq!(asked("POST", "/v1/status", &[own]), 405);
-        assert_eq!(asked("GET", "/", &[own]), 404);
+        assert_eq!(asked("GET", "/v1/status", &[]).await, 421);
+        assert_eq!(asked("GET", "/v1/status", &[own, ("host", "localhost")]).await, 421);
+        assert_eq!(asked("GET", "/v1/status", &[own, ("origin", "http://127.0.0.1:7480")]).await, 403);
+        assert_eq!(asked("GET", "/v1/status", &[own, ("origin", "null")]).await, 403);
+        assert_eq!(asked("POST", "/v1/status", &[own]).await, 405);
+        assert_eq!(asked("GET", "/", &[own]).await, 404);
     }
 
     #[tokio::test]
     async fn the_status_is_json_that_the_command_reads() {
         let tasks = Tasks::new();
         let any = "127.0.0.1:0".parse().unwrap();
-        let address = start(any, Arc::new(board()), &Services::default(), &tasks).await.unwrap();
+        let address = start(any, local(), &Services::default(), &tasks).await.unwrap();
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         let mut answer = String::new();
@@ -185,12 +229,68 @@ mod tests {
         let tasks = Tasks::new();
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = taken.local_addr().unwrap();
-        assert_eq!(start(address, Arc::new(board()), &Services::default(), &tasks).await, None);
+        assert_eq!(start(address, local(), &Services::default(), &tasks).await, None);
         drop(taken);
         let target = format!("web=http://{address}").parse().unwrap();
         let services = Services::new(&[target], false, None).unwrap();
-        assert_eq!(start(address, Arc::new(board()), &services, &tasks).await, None);
-        assert_eq!(start(address, Arc::new(board()), &Services::default(), &tasks).await, Some(address));
+        assert_eq!(start(address, local(), &services, &tasks).await, None);
+        assert_eq!(start(address, local(), &Services::default(), &tasks).await, Some(address));
         tasks.end();
+    }
+
+    async fn posted(local: &Local, path: &str, kind: &str, body: &str) -> (u16, String) {
+        let request = Request::post(path).header("host", "localhost:7480").header("content-type", kind);
+        let answer = answer(request.body(Full::new(Bytes::from(body.to_owned()))).unwrap(), local).await;
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_report_is_accepted_when_it_is_on_disk_and_not_otherwise() {
+        let (folder, tasks) = (tempfile::tempdir().unwrap(), Tasks::new());
+        let spool = SpoolKeeper::open(folder.path().to_owned(), 4096, &tasks).await.unwrap();
+        let local = Local { spool: Some(spool.clone()), ..local() };
+        let json = "application/json; charset=utf-8";
+        let (status, answer) =
+            posted(&local, "/v1/telemetry", json, r#"[{"id":"a","data":{"t":1}},{"data":{}}]"#).await;
+        assert_eq!(status, 202, "{answer}");
+        let ids: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!((ids["ids"][0].as_str(), ids["ids"][1].as_str().map(str::len)), (Some("a"), Some(32)));
+        let note = r#"{"type":"door","title":"open"}"#;
+        assert_eq!(posted(&local, "/v1/notifications", json, note).await.0, 202);
+        let kept = spool.peek(BatchLimits { items: 9, bytes: 9999 }).await.unwrap();
+        assert_eq!((kept.len(), spool.status().waiting), (2, 3));
+        let first: Value = serde_json::from_slice(&kept[0].json).unwrap();
+        assert_eq!(first, serde_json::json!({"id": "a", "ts": "2026-11-21T23:28:39.000Z", "data": {"t": 1}}));
+
+        for (path, kind, body, expected) in [
+            ("/v1/telemetry", "text/plain", r#"{"data":{}}"#, 415),
+            ("/v1/telemetry", "", r#"{"data":{}}"#, 415),
+            ("/v1/telemetry", json, "{", 400),
+            ("/v1/telemetry", json, r#"{"data":1}"#, 400),
+            ("/v1/notifications", json, r#"{"data":{}}"#, 400),
+            ("/v1/telemetry", json, &"x".repeat(300_000), 413),
+            ("/v1/telemetry", json, &format!(r#"{{"data":{{"x":"{}"}}}}"#, "y".repeat(5000)), 507),
+        ] {
+            let (status, said) = posted(&local, path, kind, body).await;
+            assert_eq!(status, expected, "{path} {kind} {said}");
+            assert!(said.len() > 5 && said.ends_with('\n'), "it says why: {said}");
+        }
+        assert_eq!(spool.status().waiting, 3);
+        tasks.end();
+    }
+
+    #[tokio::test]
+    async fn a_page_in_a_browser_leaves_nothing_and_a_daemon_without_a_disk_says_so() {
+        let request = |origin: Option<&str>| {
+            let request = Request::post("/v1/telemetry").header("host", "localhost:7480");
+            let request = request.header("content-type", "application/json");
+            let request =
+                origin.into_iter().fold(request, |request, origin| request.header("origin", origin));
+            request.body(Full::new(Bytes::from_static(b"{\"data\":{}}"))).unwrap()
+        };
+        assert_eq!(answer(request(Some("http://localhost:7480")), &local()).await.status(), 403);
+        assert_eq!(answer(request(None), &local()).await.status(), 503, "control");
     }
 }

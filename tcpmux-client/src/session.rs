@@ -189,7 +189,8 @@ mod tests {
         let replaced = CloudMessage::Replaced(Replaced { generation: Generation(2) });
         let revoked = CloudMessage::Goodbye(Goodbye { cause: DisconnectCause::Revoked });
         let time = TrustedTime::new(Clock::system(), Timestamp(0));
-        let agent = Agent::new(ClaimFile::at("/nowhere/claim_code"), Arc::new(Board::sample()), time);
+        let agent =
+            Agent::new(ClaimFile::at("/nowhere/claim_code"), Arc::new(Board::sample()), Arc::default(), time);
         let said = [(replaced, DisconnectCause::Replaced), (revoked, DisconnectCause::Revoked)];
         // Which of two things that are ready is taken would otherwise be chance.
         for (message, cause) in said.iter().cycle().take(40) {

@@ -1,11 +1,16 @@
 //! What the daemon knows of itself: for `tcpmux-client status`, local programs and tests.
 
+use std::sync::OnceLock;
+
 use model::{DeviceId, Generation, ServiceName, SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
 use tcpmux_proto::SessionHandle;
 use tokio::sync::watch;
 
-use crate::{CertificateFacts, Identity, Services, TrustedTime, renewal_time, session::is_over};
+use crate::{
+    CertificateFacts, Identity, Services, SpoolStatus, TrustedTime, renewal_time, session::is_over,
+    spool::SpoolKeeper,
+};
 
 /// The answer of `GET /v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +34,9 @@ pub struct Status {
     /// Whether the device shows a claim code, since nobody owns it: `tcpmux-client claim` prints it.
     #[serde(default)]
     pub claimable: bool,
+    /// What waits for the cloud, where local programs can leave something.
+    #[serde(default)]
+    pub spool: Option<SpoolStatus>,
     /// What can be reached.
     pub services: Vec<ServiceStatus>,
 }
@@ -89,6 +97,7 @@ impl CertificateStatus {
 pub(crate) struct Board {
     facts: watch::Sender<Facts>,
     services: Vec<ServiceStatus>,
+    spool: OnceLock<SpoolKeeper>,
     time: TrustedTime,
 }
 
@@ -124,7 +133,7 @@ impl Board {
             last_error: None,
             claimable: false,
         };
-        Self { facts: watch::Sender::new(facts), services: services.collect(), time }
+        Self { facts: watch::Sender::new(facts), services: services.collect(), spool: OnceLock::new(), time }
     }
 
     pub(crate) fn identity(&self, identity: &Identity, renews: bool) {
@@ -163,6 +172,12 @@ impl Board {
     /// An attempt failed while a session stands.
     pub(crate) fn attempt_failed(&self, why: String) {
         self.facts.send_modify(|facts| facts.last_error = Some(why));
+    }
+
+    /// From now on the status tells of this queue.
+    pub(crate) fn show_spool(&self, spool: SpoolKeeper) {
+        // There is one queue in a process.
+        let _ = self.spool.set(spool);
     }
 
     /// Whether a claim code is shown.
@@ -205,6 +220,7 @@ impl Board {
             certificate: facts.certificate.clone(),
             clock_plausible: self.time.clock_is_plausible(),
             claimable: facts.claimable,
+            spool: self.spool.get().map(SpoolKeeper::status),
             services: self.services.clone(),
         }
     }

@@ -7,7 +7,7 @@ use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use runtime::Clock;
-use tcpmux_client::{CertificateStatus, DaemonConfig, ServiceStatus, Status};
+use tcpmux_client::{CertificateStatus, DaemonConfig, ServiceStatus, SpoolStatus, Status};
 use tokio::net::TcpStream;
 
 use crate::outcome::{FAILED, Failure, OFFLINE, say};
@@ -67,6 +67,7 @@ fn from_state(config: &DaemonConfig) -> Result<Status, Failure> {
         certificate: CertificateStatus::of(&identity.certificate, config.provided.is_none()),
         clock_plausible: config.trusted_time(Clock::system()).clock_is_plausible(),
         claimable: matches!(config.claim.read(), Ok(Some(_))),
+        spool: None,
         services: services.collect(),
     })
 }
@@ -100,8 +101,25 @@ fn print(status: &Status, running: bool) {
     if status.claimable {
         say("claim    nobody owns this device; `tcpmux-client claim` prints its code");
     }
+    if let Some(spool) = &status.spool {
+        print_spool(spool);
+    }
     for service in &status.services {
         say(format_args!("service  {}  {}", service.name, service.scheme));
+    }
+}
+
+fn print_spool(spool: &SpoolStatus) {
+    let oldest = spool.oldest.as_ref().map_or(String::new(), |oldest| format!(" since {oldest}"));
+    say(format_args!("reports  {} wait{oldest}  {} sent", spool.waiting, spool.uploaded));
+    if spool.refused + spool.dropped > 0 {
+        let SpoolStatus { refused, dropped, .. } = spool;
+        say(format_args!(
+            "         {refused} refused for want of room, {dropped} that the cloud will never take"
+        ));
+    }
+    if let Some(error) = &spool.last_error {
+        say(format_args!("         {error}"));
     }
 }
 
