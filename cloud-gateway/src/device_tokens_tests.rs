@@ -107,6 +107,7 @@ async fn connect(registry: &Registry, device: DeviceRef, certificate: Fingerprin
         node: registry.node().clone(),
         certificate,
         boot_id: "boot".into(),
+        claim_digest: None,
         services: vec![],
         viewer_websockets: vec![],
         since: NOW,

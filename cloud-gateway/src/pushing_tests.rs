@@ -78,6 +78,7 @@ impl Scene {
             node: self.registry.node().clone(),
             certificate: Fingerprint([3; 32]),
             boot_id: "boot".into(),
+            claim_digest: None,
             services: vec![],
             viewer_websockets: vec![],
             since: NOW,
