@@ -91,7 +91,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_never_ends_is_given_up() {
-        let stream = futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+        let stream = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
         assert_eq!(read(Body::from_stream(stream)).await, Err(408));
     }
 
