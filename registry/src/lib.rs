@@ -174,6 +174,13 @@ impl Registry {
         }
     }
 
+    /// Waits until a shared registry was found, or found away: a few seconds at most.
+    pub async fn settle(&self) {
+        if let Some(shared) = &self.0.shared {
+            shared.settle().await;
+        }
+    }
+
     /// Takes this node off a shared registry, after its sessions have ended.
     pub async fn close(&self) {
         if let Some(shared) = &self.0.shared {

@@ -221,7 +221,7 @@ async fn configuration_is_checked_shown_and_refused_with_the_key_that_is_wrong()
         ("publik_url = \"https://x\"", "publik_url"),
         ("[listen]\nuser = \"everywhere\"", "user"),
         ("store = \"postgres://db\"", "store"),
-        ("registry = \"redis://r\"", "registry"),
+        ("registry = \"http://r\"", "registry"),
         ("[[oidc]]\nissuer = \"http://login.example.com\"\naudience = \"a\"\ntenant = \"default\"", "issuer"),
         ("roles = [\"tunnel\", \"proxy\"]", "device_ca"),
     ] {

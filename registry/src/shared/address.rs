@@ -1,6 +1,6 @@
 //! Where the shared registry is.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use redis::{ConnectionInfo, IntoConnectionInfo, io::tcp::TcpSettings};
 
@@ -8,13 +8,13 @@ use redis::{ConnectionInfo, IntoConnectionInfo, io::tcp::TcpSettings};
 /// TLS. It prints without its password.
 #[derive(Clone)]
 pub struct RedisAddress {
-    info: ConnectionInfo,
+    info: Arc<ConnectionInfo>,
     shown: String,
 }
 
 impl RedisAddress {
     pub(super) fn info(&self) -> ConnectionInfo {
-        self.info.clone()
+        ConnectionInfo::clone(&self.info)
     }
 }
 
@@ -42,7 +42,7 @@ impl FromStr for RedisAddress {
         })?;
         // Small questions that somebody waits for.
         let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        Ok(Self { info, shown })
+        Ok(Self { info: Arc::new(info), shown })
     }
 }
 

@@ -31,7 +31,12 @@ async fn keep_up(inner: &Inner, shared: &Shared, ear: &Mutex<Ear>) {
     let mut pause = SHORTEST_PAUSE;
     let mut told = None;
     loop {
-        let away = match join(inner, shared, ear).await {
+        let joined = join(inner, shared, ear).await;
+        if let Err(away) = &joined {
+            shared.link.down(away.clone());
+        }
+        shared.looked.send_replace(true);
+        let away = match joined {
             Ok(()) => {
                 tracing::info!("the shared registry is used");
                 (pause, told) = (SHORTEST_PAUSE, None);
@@ -39,10 +44,7 @@ async fn keep_up(inner: &Inner, shared: &Shared, ear: &Mutex<Ear>) {
                 shared.link.down(away.clone());
                 away
             }
-            Err(away) => {
-                shared.link.down(away.clone());
-                away
-            }
+            Err(away) => away,
         };
         if told.as_ref() != Some(&away) {
             tracing::warn!(

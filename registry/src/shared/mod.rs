@@ -24,10 +24,14 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use model::{Event, NodeId};
-use tokio::sync::Notify;
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 
 pub use address::RedisAddress;
 pub use keeping::Keeping;
@@ -50,6 +54,8 @@ pub(crate) struct Shared {
     nodes: Mutex<BTreeMap<NodeId, usize>>,
     /// How often messages of other nodes may have been missed.
     gaps: AtomicU64,
+    /// Whether the keeper has looked for the server once.
+    looked: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -63,6 +69,7 @@ impl Shared {
             receipts: receipts::Receipts::default(),
             nodes: Mutex::new(BTreeMap::from([(node.clone(), 0)])),
             gaps: AtomicU64::new(0),
+            looked: watch::channel(false).0,
             node,
         })
     }
@@ -93,7 +100,17 @@ impl Shared {
         self.outbox.dropped() + self.gaps.load(Ordering::Relaxed)
     }
 
+    pub(crate) async fn settle(&self) {
+        let mut looked = self.looked.subscribe();
+        if timeout(SETTLE_WITHIN, looked.wait_for(|looked| *looked)).await.is_err() {
+            tracing::warn!("the shared registry is still being looked for");
+        }
+    }
+
     fn nodes_known(&self) -> MutexGuard<'_, BTreeMap<NodeId, usize>> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Time for the keeper's first look: to connect, and to ask three things.
+const SETTLE_WITHIN: Duration = Duration::from_secs(5);

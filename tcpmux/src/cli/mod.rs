@@ -135,7 +135,7 @@ pub struct UpArgs {
     /// Where facts are kept: sqlite
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
-    /// Where live state is shared: memory
+    /// Where live state is shared: memory, or redis://HOST:PORT (rediss:// for TLS) for several nodes
     #[arg(long, value_name = "URL")]
     pub registry: Option<String>,
 }

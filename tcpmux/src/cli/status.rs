@@ -34,12 +34,28 @@ pub(super) async fn status(admin: &AdminArgs, form: Output) -> Result<(), Failur
         Output::Text => {
             output::line(format!("Cloud    {}  {state}", client.base()));
             output::line(format!("Devices  {online} online  {} offline", devices.len() - online));
+            output::line(format!("Live     {}", live(&readiness["live"])));
             for (what, said) in &problems {
                 output::line(format!("Problem  {what}: {said}"));
             }
         }
     }
     if state == "ready" { Ok(()) } else { Err(Failure::new(Exit::Degraded, format!("the cloud is {state}"))) }
+}
+
+/// What is live, and among how many.
+fn live(live: &Value) -> String {
+    let number = |what: &str| live[what].as_u64().unwrap_or_default();
+    match live["shared"].as_bool() {
+        Some(true) => format!(
+            "{} sessions here  {} on all {} nodes",
+            number("sessions"),
+            number("sessions_of_all"),
+            number("nodes")
+        ),
+        Some(false) => format!("{} sessions here  one node", number("sessions")),
+        None => "not told".into(),
+    }
 }
 
 /// The checks that did not end well.

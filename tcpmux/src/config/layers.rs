@@ -219,14 +219,15 @@ fn without_secrets(value: &Value) -> Value {
     }
 }
 
-/// Hides the password of a URL.
+/// Hides the password of a URL: all between the first colon and the last `@` before the path.
 fn hide(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    match rest.split_once('@') {
-        Some((user, host)) if !user.contains('/') => {
-            format!("{scheme}://{}:…@{host}", user.split(':').next().unwrap_or_default())
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((user, host)) => {
+            format!("{scheme}://{}:…@{host}{path}", user.split(':').next().unwrap_or_default())
         }
-        _ => text.to_owned(),
+        None => text.to_owned(),
     }
 }
 
@@ -369,8 +370,31 @@ mod tests {
     }
 
     #[test]
+    fn a_registry_comes_from_every_layer_and_its_password_is_shown_by_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("registry");
+        std::fs::write(&file, "rediss://cloud:hunter2@redis.example.com\n").unwrap();
+        let path = file.display().to_string();
+        let mut layers = Layers::defaults();
+        layers.text("registry = \"redis://127.0.0.1:6379/1\"", "cloud.toml").unwrap();
+        environment(&mut layers, "TCPMUX_REGISTRY", "redis://:hunter2@redis/2").unwrap();
+        assert_eq!(origin_of(&layers, "registry"), "$TCPMUX_REGISTRY");
+        environment(&mut layers, "TCPMUX_REGISTRY_FILE", &path).unwrap();
+        assert_eq!(origin_of(&layers, "registry"), "$TCPMUX_REGISTRY_FILE");
+        let config = layers.build().unwrap();
+        let shown = format!("{:?} {config:?} {}", layers.shown(), serde_json::to_string(&config).unwrap());
+        assert!(shown.contains("redis.example.com") && !shown.contains("hunter2"), "{shown}");
+        for bad in ["http://:hunter2@redis", "hunter2", "rediss://:hunter2@redis#insecure"] {
+            let said = layers.flag("--registry", "registry", bad).unwrap_err();
+            assert!(said.contains("--registry") && said.contains("redis://HOST:PORT"), "{said}");
+            assert!(!said.contains("hunter2"), "{said}");
+        }
+    }
+
+    #[test]
     fn passwords_are_not_shown() {
         assert_eq!(hide("postgres://tcpmux:hunter2@db/x"), "postgres://tcpmux:…@db/x");
+        assert_eq!(hide("\"redis://:hunt@er2@redis/3\""), "\"redis://:…@redis/3\"");
         assert_eq!(hide("https://a.example.com/@x"), "https://a.example.com/@x");
     }
 }

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use model::{DeviceId, Secret, ServiceName, TenantName};
+use registry::RedisAddress;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::DeviceGateway;
@@ -20,9 +21,9 @@ pub struct Config {
     /// Where facts are kept.
     #[serde(deserialize_with = "store")]
     pub store: Store,
-    /// Where live state is shared: `memory`.
+    /// Where live state is shared.
     #[serde(deserialize_with = "registry")]
-    pub registry: String,
+    pub registry: LiveState,
     /// What this process does.
     pub roles: Vec<Role>,
     /// The doors' addresses.
@@ -63,6 +64,24 @@ pub struct Config {
 pub enum Store {
     /// A file in the data directory.
     Sqlite,
+}
+
+/// Where live state is shared. It prints without a password.
+#[derive(Debug, Clone)]
+pub enum LiveState {
+    /// In this process alone.
+    Memory,
+    /// With the other nodes, on a Redis server.
+    Redis(RedisAddress),
+}
+
+impl Serialize for LiveState {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Memory => serializer.serialize_str("memory"),
+            Self::Redis(address) => serializer.collect_str(address),
+        }
+    }
 }
 
 /// A part of the cloud that a process can play.
@@ -429,12 +448,15 @@ fn store<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Store, D::Error> 
     }
 }
 
-fn registry<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+fn registry<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LiveState, D::Error> {
     let text = String::deserialize(deserializer)?;
     if text == "memory" {
-        return Ok(text);
+        return Ok(LiveState::Memory);
     }
-    Err(serde::de::Error::custom("this version keeps live state in `memory` only"))
+    // The text is not repeated: it may hold a password.
+    text.parse().map(LiveState::Redis).map_err(|said: String| {
+        serde::de::Error::custom(format!("registry: `memory` keeps it in this process; else {said}"))
+    })
 }
 
 fn peer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {

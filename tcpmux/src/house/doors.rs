@@ -95,7 +95,10 @@ pub(super) fn open(
     };
     let user = mount("user", parts.user_routes());
     let device = mount("device", parts.device_routes());
-    let admin = mount("admin", parts.admin_routes().merge(health::routes(parts.store.clone(), tasks)));
+    let admin = mount(
+        "admin",
+        parts.admin_routes().merge(health::routes(parts.store.clone(), parts.registry.clone(), tasks)),
+    );
     if let Some(proxy) = &parts.proxy {
         inventory.extend(Proxy::routes().into_iter().map(|spec| ("user", spec)));
         for (listener, port) in sockets.published.into_iter().zip(&config.publish) {

@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use registry::{Health, Registry};
 use runtime::{
     Tasks,
     http::{Caller, Routes},
@@ -37,22 +38,27 @@ pub(super) async fn upkeep(handle: PrometheusHandle) {
     }
 }
 
-/// The routes. Ready means: not draining, and the store can be read. A store that cannot be written stops no device.
-pub(super) fn routes(store: Option<Store>, tasks: &Tasks) -> Routes {
+/// The routes. Ready means: not draining, and the store can be read. A store that cannot be written stops no device,
+/// nor does a shared registry that is away.
+pub(super) fn routes(store: Option<Store>, registry: Registry, tasks: &Tasks) -> Routes {
     let draining = tasks.draining();
-    let store = Arc::new(store);
+    let (store, shared) = (Arc::new(store), registry.clone());
     let readyz = move || {
-        let (store, draining) = (Arc::clone(&store), draining.clone());
-        async move { readiness(store.as_ref().as_ref(), draining.is_cancelled()).await }
+        let (store, registry, draining) = (Arc::clone(&store), registry.clone(), draining.clone());
+        async move { readiness(store.as_ref().as_ref(), &registry.health(), draining.is_cancelled()).await }
     };
     let handle = recorder();
+    let metrics = move || async move {
+        count_registry(&shared.health());
+        handle.render()
+    };
     Routes::new()
         .get("/livez", Caller::Anyone, || async { "ok\n" })
         .get("/readyz", Caller::Anyone, readyz)
-        .get("/metrics", Caller::Anyone, move || async move { handle.render() })
+        .get("/metrics", Caller::Anyone, metrics)
 }
 
-async fn readiness(store: Option<&Store>, draining: bool) -> Response {
+async fn readiness(store: Option<&Store>, registry: &Health, draining: bool) -> Response {
     let (reading, writing) = match store {
         None => (OK, OK),
         Some(store) => tokio::join!(
@@ -61,10 +67,32 @@ async fn readiness(store: Option<&Store>, draining: bool) -> Response {
         ),
     };
     let serving = if draining { "draining" } else { OK };
+    let sharing = match &registry.problem {
+        None => OK.to_owned(),
+        Some(problem) => {
+            format!("cannot be used ({problem}); this node serves what it holds, without tickets")
+        }
+    };
     let is_ready = reading == OK && !draining;
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let checks = json!({"store": reading, "writes": writing, "doors": serving});
-    (status, Json(json!({"ready": is_ready, "checks": checks}))).into_response()
+    let checks = json!({"store": reading, "writes": writing, "registry": sharing, "doors": serving});
+    let live = json!({
+        "shared": registry.shared.is_some(),
+        "nodes": registry.nodes,
+        "sessions": registry.sessions,
+        "sessions_of_all": registry.sessions_of_all,
+    });
+    (status, Json(json!({"ready": is_ready, "checks": checks, "live": live}))).into_response()
+}
+
+fn count_registry(health: &Health) {
+    if health.shared.is_some() {
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        metrics::gauge!("tcpmux_registry_up").set(u32::from(health.problem.is_none()));
+        metrics::gauge!("tcpmux_registry_nodes").set(number(health.nodes));
+        metrics::gauge!("tcpmux_registry_messages_waiting").set(number(health.waiting));
+        metrics::counter!("tcpmux_registry_messages_lost_total").absolute(health.lost);
+    }
 }
 
 async fn in_time(check: impl Future<Output = Result<(), StoreError>>, failed: &'static str) -> &'static str {

@@ -25,13 +25,14 @@ use tcpmux_server::TunnelServer;
 
 use super::{delivery::Delivery, door_certificate, failed, misconfigured, openapi, outlets};
 use crate::{
-    config::{Config, DeviceIdSource, Publish, Role},
+    config::{Config, DeviceIdSource, LiveState, Publish, Role},
     data::{DataDirectory, Listening},
     exit::Failure,
 };
 
 /// The parts of a cloud that this process plays.
 pub(super) struct Parts {
+    pub(super) registry: Registry,
     pub(super) store: Option<Store>,
     pub(super) provisioning: Option<Arc<Provisioning>>,
     pub(super) tunnels: Option<Arc<TunnelServer>>,
@@ -79,7 +80,7 @@ impl Parts {
         if config.has(Role::Provision) {
             Self::start_whole(ground).await
         } else {
-            Self::start_minimal(ground)
+            Self::start_minimal(ground).await
         }
     }
 
@@ -96,7 +97,7 @@ impl Parts {
         hierarchy.check_keys(&*keys).map_err(failed)?;
         let store = Store::open(&data.path().join("tcpmux.db")).await.map_err(failed)?;
         let epoch = store.next_epoch().await.map_err(failed)?;
-        let registry = Registry::in_process(node, epoch);
+        let registry = live_state(config, node, epoch, &tasks).await?;
 
         let device_url = device_url(config, listening);
         let provisioning = Provisioning::start(
@@ -189,6 +190,7 @@ impl Parts {
             root_fingerprint: Some(hierarchy.root_fingerprint_text()),
             public_url: listening.public_url.clone(),
             device_url,
+            registry,
             store: Some(store),
             provisioning: Some(provisioning),
             gateway: Some(gateway),
@@ -201,9 +203,10 @@ impl Parts {
     }
 
     /// Tunnel and proxy alone: the operator's CA for devices, the operator's signer of tokens.
-    fn start_minimal(ground: Ground<'_>) -> Result<Self, Failure> {
+    async fn start_minimal(ground: Ground<'_>) -> Result<Self, Failure> {
         let Ground { config, data, listening, admin_key, node, external, clock, tasks } = ground;
-        let registry = Registry::in_process(node, data.next_epoch().map_err(failed)?);
+        let epoch = data.next_epoch().map_err(failed)?;
+        let registry = live_state(config, node, epoch, &tasks).await?;
         let door = external.clone().ok_or_else(|| misconfigured(anyhow::anyhow!("tls: is needed")))?;
         let device_ca = config
             .device_ca
@@ -238,6 +241,7 @@ impl Parts {
         let proxy = proxy(config, listening, tunnels.as_ref(), issuers, &registry, &clock, &tasks);
         Ok(Self {
             guards: Guards::new(admin_key, None, clock, DoorKey::cut()),
+            registry,
             store: None,
             provisioning: None,
             gateway: None,
@@ -308,8 +312,9 @@ impl Parts {
         PublishConfig { target: Target { device, service: port.service.clone() }, allow: port.allow.clone() }
     }
 
-    /// Closes what has a file open.
+    /// Leaves the other nodes, and closes what has a file open.
     pub(super) async fn close(&self) {
+        self.registry.close().await;
         if let Some(store) = &self.store {
             store.close().await;
         }
@@ -337,6 +342,16 @@ impl DeviceRemoval for Removal {
             }
         })
     }
+}
+
+/// The registry; a shared one that cannot be reached is joined when it can.
+async fn live_state(config: &Config, node: NodeId, epoch: u32, tasks: &Tasks) -> Result<Registry, Failure> {
+    let LiveState::Redis(address) = &config.registry else { return Ok(Registry::in_process(node, epoch)) };
+    let problem = |error| misconfigured(anyhow::anyhow!("registry {address}: {error}"));
+    let (registry, keeping) = Registry::on_redis(address, node, epoch).map_err(problem)?;
+    tasks.spawn(keeping.run());
+    registry.settle().await;
+    Ok(registry)
 }
 
 fn proxy(

@@ -13,6 +13,7 @@ mod locked_store;
 mod neighbour;
 mod peer;
 mod provider_outage;
+mod registry_outages;
 mod secrets;
 mod signer_outage;
 mod silent_sockets;
