@@ -184,6 +184,10 @@ impl Registry {
     /// Takes this node off a shared registry, after its sessions have ended.
     pub async fn close(&self) {
         if let Some(shared) = &self.0.shared {
+            // Those that were cut off said no goodbye.
+            for session in (0..sessions::SHARDS).flat_map(|part| self.0.sessions.part(part)) {
+                shared.leave(&session.device, session.generation);
+            }
             shared.close().await;
         }
     }

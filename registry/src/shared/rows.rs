@@ -27,10 +27,19 @@ impl Departures {
         }
     }
 
-    fn take(&self) -> Vec<(DeviceRef, Generation)> {
+    /// Some of them. They stay until they are [`Departures::done`]: whoever takes their rows away may be cut off.
+    fn some(&self) -> Vec<(DeviceRef, Generation)> {
+        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.iter().take(ROWS_AT_ONCE).map(|(device, generation)| (device.clone(), *generation)).collect()
+    }
+
+    fn done(&self, gone: &[(DeviceRef, Generation)]) {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let some: Vec<_> = waiting.keys().take(ROWS_AT_ONCE).cloned().collect();
-        some.into_iter().filter_map(|device| waiting.remove_entry(&device)).collect()
+        for (device, generation) in gone {
+            if waiting.get(device) == Some(generation) {
+                waiting.remove(device);
+            }
+        }
     }
 }
 
@@ -70,7 +79,7 @@ impl Shared {
     /// Takes away rows of sessions that ended.
     pub(super) async fn flush_departures(&self) -> Result<(), Away> {
         loop {
-            let gone = self.departures.take();
+            let gone = self.departures.some();
             if gone.is_empty() {
                 return Ok(());
             }
@@ -78,10 +87,8 @@ impl Shared {
             for (device, generation) in &gone {
                 call.key(keys::session(device)).arg(generation.0);
             }
-            if let Err(away) = self.link.run::<usize>(&call).await {
-                gone.iter().for_each(|(device, generation)| self.departures.note(device, *generation));
-                return Err(away);
-            }
+            self.link.run::<usize>(&call).await?;
+            self.departures.done(&gone);
         }
     }
 

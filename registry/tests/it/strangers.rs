@@ -39,6 +39,8 @@ async fn a_node_that_leaves_takes_its_name_off_the_list() {
     let (one, two) = two(&server).await;
     let held = connect(&one.registry, "cam-01").await.generation;
     one.registry.disconnect(&device("cam-01"), held).await;
+    // One session ended, another is cut off.
+    connect(&one.registry, "cam-02").await;
     one.registry.close().await;
     assert_eq!(server.rows().await, []);
     let nodes: Vec<String> = server.ask(&["ZRANGE", "tcpmux:nodes", "0", "-1"]).await;
