@@ -10,15 +10,17 @@ mod alone {
     mod memory;
 }
 
+mod audit;
 mod commands;
 
 mod keepers {
     mod dependencies;
     mod floors;
-    mod flows;
+    pub(crate) mod flows;
     mod openapi;
     mod refusals;
     mod sources;
+    mod traps;
     mod words;
 }
 
@@ -36,5 +38,6 @@ mod sign_in;
 mod stage;
 mod statuses;
 mod tcp;
+mod tenants;
 mod tokens;
 mod truncation;

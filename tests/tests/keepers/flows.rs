@@ -49,7 +49,7 @@ async fn a_published_port_is_announced_too() {
 }
 
 /// The routes as the program lists them.
-pub(super) async fn routes() -> Vec<Value> {
+pub(crate) async fn routes() -> Vec<Value> {
     let text = run_ok(cloud_program(), ["routes", "-o", "json"], b"").await;
     serde_json::from_str::<Value>(&text).unwrap().as_array().unwrap().clone()
 }
