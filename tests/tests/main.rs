@@ -37,6 +37,7 @@ mod revocation;
 mod sign_in;
 mod stage;
 mod statuses;
+mod storyline;
 mod tcp;
 mod tenants;
 mod tokens;
