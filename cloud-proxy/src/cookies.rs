@@ -58,6 +58,20 @@ pub(crate) fn from_device(value: &HeaderValue, prefix: Option<&str>) -> Option<H
     HeaderValue::from_bytes(&kept).ok()
 }
 
+/// The value of a cookie of ours that a request brings; `None` if it is not there, or there twice.
+pub(crate) fn ours<'a>(client: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let mut found = None;
+    for line in client.get_all(COOKIE) {
+        for pair in line.to_str().ok()?.split(';') {
+            let Some((key, value)) = pair.trim().split_once('=') else { continue };
+            if key == name && found.replace(value).is_some() {
+                return None;
+            }
+        }
+    }
+    found
+}
+
 fn name(pair: &[u8]) -> &[u8] {
     split_at_equals(pair).0
 }

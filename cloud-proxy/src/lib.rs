@@ -9,6 +9,7 @@
 //! | can it mean only one thing | `request` | 400, 417 |
 //! | a browser's navigation | `navigation` | 400 |
 //! | whose token | `tokens` | 401 |
+//! | or whose browser | `visitors`, `own_origin` | 401, 403, to the sign-in |
 //! | may they, this way, now | `admit` | 403 |
 //! | open a stream | `surroundings` | by `answer` |
 //! | send, wait for the head | `forward`, `upload` | by `answer`, 504 |
@@ -32,6 +33,7 @@ mod lease;
 mod location;
 mod navigation;
 mod openapi;
+mod own_origin;
 mod proxy;
 mod publish;
 mod request;
@@ -44,6 +46,7 @@ mod tokens;
 mod trace;
 mod upload;
 mod visit;
+mod visitors;
 mod websocket;
 
 pub use cors::Cors;
@@ -54,3 +57,4 @@ pub use streams::SUBPROTOCOL;
 pub use surroundings::Timeouts;
 pub use target::Hosts;
 pub use tokens::{Issuer, IssuerKeys, IssuerRule, Tokens};
+pub use visitors::{SignIn, VisitorFuture, Visitors, Welcome};

@@ -23,6 +23,7 @@ use crate::{
     target::{self, Hosts},
     tokens::Tokens,
     visit::Visit,
+    visitors::{Browsers, SignIn},
 };
 
 /// What the proxy is told by configuration.
@@ -34,6 +35,8 @@ pub struct Config {
     pub cors: Cors,
     /// How long it waits for what.
     pub timeouts: Timeouts,
+    /// How browsers get in at devices' own hosts; without it they need a token like everybody.
+    pub sign_in: Option<SignIn>,
 }
 
 /// The client-facing proxy of one user door.
@@ -41,6 +44,7 @@ pub struct Proxy {
     pub(crate) hosts: Hosts,
     pub(crate) cors: Cors,
     pub(crate) tokens: Arc<Tokens>,
+    pub(crate) browsers: Option<Browsers>,
     pub(crate) around: Arc<Surroundings>,
 }
 
@@ -54,9 +58,9 @@ impl Proxy {
         clock: Clock,
         tasks: Tasks,
     ) -> Arc<Self> {
-        let Config { hosts, cors, timeouts } = config;
+        let Config { hosts, cors, timeouts, sign_in } = config;
         let around = Arc::new(Surroundings { dialer, registry, clock, tasks, timeouts });
-        Arc::new(Self { hosts, cors, tokens, around })
+        Arc::new(Self { hosts, cors, tokens, browsers: sign_in.map(Browsers::new), around })
     }
 
     /// Whether a request is for this proxy, by its path or its host. The door asks before it routes: under a

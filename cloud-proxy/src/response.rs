@@ -88,6 +88,8 @@ fn passes(name: &HeaderName, asked: &Asked, nominated: &Nominated) -> bool {
         && !nominated.is_hop_by_hop(name)
         && !is_reserved(name)
         && (asked.prefix.is_none() || !is_for_own_origin(name))
+        // Its `cookies` mean those of the whole registered domain, the cloud's login among them.
+        && name.as_str() != "clear-site-data"
 }
 
 /// Headers that speak for a whole origin; in the path form the origin is the cloud's.

@@ -9,7 +9,7 @@
 use std::net::IpAddr;
 
 use http::{HeaderMap, Uri, Version, header::HOST, request::Parts, uri::Authority, uri::PathAndQuery};
-use model::{Code, DeviceId, Refusal, ServiceName};
+use model::{Code, DeviceId, Refusal, ServiceName, host_label, read_host_label};
 
 /// The names under which this proxy is reached.
 #[derive(Debug, Clone, Default)]
@@ -96,12 +96,7 @@ impl Hosts {
     /// The host of a device's service, where there is a host form and the names fit one label.
     pub(crate) fn host_form(&self, device: &DeviceId, service: &ServiceName) -> Option<String> {
         let domain = self.device_domain.as_ref()?;
-        let label = if service.as_str() == DEFAULT_SERVICE {
-            device.to_string()
-        } else {
-            format!("{service}--{device}")
-        };
-        (label.len() <= LABEL_LENGTH).then(|| format!("{label}.{domain}"))
+        Some(format!("{}.{domain}", host_label(device, service)?))
     }
 
     /// What stands before the device domain in a host, lower case; `None` if the host is not under it.
@@ -161,14 +156,10 @@ fn same_authority(uri: &Uri, of_target: &Authority, of_header: &Authority) -> bo
 }
 
 fn read_label(label: &str) -> Result<(DeviceId, ServiceName), Refusal> {
-    let (service, device) = label.split_once("--").unwrap_or((DEFAULT_SERVICE, label));
-    match (device.parse(), service.parse()) {
-        (Ok(device), Ok(service)) if label.len() <= LABEL_LENGTH => Ok((device, service)),
-        _ => Err(Refusal::new(
-            Code::WrongHost,
-            "under the device domain a host is {device} or {service}--{device}, in one label",
-        )),
-    }
+    read_host_label(label).ok_or_else(|| {
+        let detail = "under the device domain a host is {device} or {service}--{device}, in one label";
+        Refusal::new(Code::WrongHost, detail)
+    })
 }
 
 fn read_path(whole: &str, authority: Authority) -> Result<Asked, Refusal> {
@@ -214,10 +205,6 @@ fn read_names(device: &str, service: &str) -> Result<(DeviceId, ServiceName), Re
 /// What stands before the names in the path form.
 const PATH_PREFIX: &str = "/d/";
 const STREAM_PREFIX: &str = "/v1/devices/";
-/// The service of `{device}.{domain}`.
-const DEFAULT_SERVICE: &str = "web";
-/// The most characters of one DNS label (RFC 1035 §2.3.4).
-const LABEL_LENGTH: usize = 63;
 
 #[cfg(test)]
 mod tests {

@@ -98,7 +98,11 @@ impl Tokens {
         headers: &HeaderMap,
         now: Timestamp,
     ) -> Result<Arc<ProxyToken>, TokenError> {
-        let text = bearer(headers)?;
+        self.of_text(bearer(headers)?, now).await
+    }
+
+    /// The same for a token that came another way.
+    pub(crate) async fn of_text(&self, text: &str, now: Timestamp) -> Result<Arc<ProxyToken>, TokenError> {
         let key: Digest = digest(&SHA256, text.as_bytes()).as_ref().try_into().expect("SHA-256 has 32 bytes");
         let token = match self.remembered(&key, now) {
             Some(token) => token,

@@ -3,7 +3,11 @@
 use std::net::SocketAddr;
 
 use axum::body::Body;
-use http::{Response, StatusCode, Version, header::EXPECT, request::Parts};
+use http::{
+    Response, StatusCode, Version,
+    header::{AUTHORIZATION, EXPECT},
+    request::Parts,
+};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use model::{DeviceRef, Level, MethodClass, Refusal, RequestId};
 use runtime::random;
@@ -25,6 +29,7 @@ use crate::{
     tokens::ProxyToken,
     trace::Trace,
     upload::Upload,
+    visitors::{Present, Received},
     websocket,
 };
 
@@ -86,7 +91,7 @@ impl Visit<'_> {
         upgrade: OnUpgrade,
         account: &mut Account,
     ) -> Result<Outcome, Refusal> {
-        let Proxy { hosts, cors, tokens, around } = self.proxy;
+        let Proxy { hosts, cors, tokens, browsers, around } = self.proxy;
         let headers = &self.parts.headers;
         if around.tasks.draining().is_cancelled() {
             return Err(answer::draining());
@@ -100,7 +105,19 @@ impl Visit<'_> {
         if let Navigation::Redirect(response) = navigation::of(hosts, &asked, self.parts)? {
             return Ok(Outcome::Here(response));
         }
-        let token = tokens.of_request(headers, around.clock.now()).await?;
+        let now = around.clock.now();
+        let browsers =
+            browsers.as_ref().filter(|_| asked.form == Form::Host && !headers.contains_key(AUTHORIZATION));
+        let token = match browsers {
+            None => tokens.of_request(headers, now).await?,
+            Some(browsers) => {
+                let present = Present { hosts, tokens, grants: around.registry.grants(), now };
+                match browsers.receive(&asked, self.parts, shape.exchange, &present).await? {
+                    Received::Known(token) => token,
+                    Received::Answered(response) => return Ok(Outcome::Here(response)),
+                }
+            }
+        };
         match asked.form {
             Form::Stream => self.stream(&asked, &shape, &token, upgrade, account).await,
             Form::Path | Form::Host => self.exchange(&asked, &shape, &token, body, upgrade, account).await,

@@ -117,6 +117,7 @@ impl House {
             hosts: Hosts { cloud: vec![HOST.into()], device_domain: Some("dev.example.com".into()) },
             cors: Cors::new(vec!["https://app.example.com".into()]),
             timeouts,
+            sign_in: None,
         };
         let (clock, hand) = Clock::manual(NOW);
         let tasks = Tasks::new();

@@ -18,6 +18,6 @@ pub use destinations::{DestinationError, Destinations, is_public};
 pub use input::{json_body, query, whole_body};
 pub use outbound::{Outbound, OutboundError, Resolver, Resolving, SystemResolver};
 pub use problem::{Problem, fault, problem};
-pub use roots::{RootsError, client_trusting};
+pub use roots::{RootsError, client_trusting, system_roots};
 pub use routes::{Caller, Route, RouteSpec, Routes};
 pub use serve::{ConnectionInfo, ServeOptions, serve_connection};

@@ -21,6 +21,18 @@ pub struct RootsError {
 /// # Errors
 /// When that file cannot be read.
 pub fn client_trusting(additional: Option<&Path>) -> Result<HttpClient, RootsError> {
+    let roots = system_roots(additional)?;
+    Ok(HttpClient::new(roots).unwrap_or_else(|_| {
+        tracing::warn!("this system has no CA certificates, so no https address can be verified");
+        HttpClient::loopback_only()
+    }))
+}
+
+/// The system's roots and those of a PEM file, where one is given.
+///
+/// # Errors
+/// When that file cannot be read.
+pub fn system_roots(additional: Option<&Path>) -> Result<RootCertStore, RootsError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = additional {
@@ -32,8 +44,5 @@ pub fn client_trusting(additional: Option<&Path>) -> Result<HttpClient, RootsErr
             roots.add(certificate).map_err(|error| unreadable(error.to_string()))?;
         }
     }
-    Ok(HttpClient::new(roots).unwrap_or_else(|_| {
-        tracing::warn!("this system has no CA certificates, so no https address can be verified");
-        HttpClient::loopback_only()
-    }))
+    Ok(roots)
 }

@@ -106,6 +106,11 @@ impl<'a> UnverifiedToken<'a> {
         &self.issuer
     }
 
+    /// When it says that it ends: for its bearer, who wants to know when to renew it. It proves nothing.
+    pub fn claimed_end(&self) -> Option<Timestamp> {
+        moment(&self.members, "exp").ok().flatten()
+    }
+
     /// Verifies the signature with the issuer's keys, then everything that is expected.
     ///
     /// # Errors

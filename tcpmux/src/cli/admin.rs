@@ -33,6 +33,14 @@ pub struct AdminArgs {
     pub key_file: Option<PathBuf>,
 }
 
+impl AdminArgs {
+    /// Whether somebody named a cloud to administer, or one lies where it usually does.
+    pub(super) fn is_given(&self) -> bool {
+        let usual = Path::new(crate::DEFAULT_DATA);
+        self.data.is_some() || self.admin.is_some() || usual.exists()
+    }
+}
+
 /// A caller of the admin door who holds its key.
 #[derive(Debug)]
 pub(super) struct AdminClient {

@@ -22,7 +22,7 @@ use tokio_tungstenite::{
     tungstenite::{self, Message, client::IntoClientRequest, protocol::frame::coding::CloseCode},
 };
 
-use super::{AdminArgs, ConnectArgs, admin};
+use super::{AdminArgs, ConnectArgs, admin, signed_in::SignedIn};
 use crate::{
     data,
     exit::{Exit, Failure},
@@ -37,7 +37,8 @@ pub(super) async fn connect(args: ConnectArgs) -> Result<(), Failure> {
 /// Where the user door is, what vouches for it, and the token to show.
 struct WayIn {
     cloud: url::Url,
-    ca: PathBuf,
+    /// None: the system's roots.
+    ca: Option<PathBuf>,
     token: Secret<String>,
 }
 
@@ -48,7 +49,11 @@ impl WayIn {
             let cloud =
                 url::Url::parse(cloud).map_err(|error| usage(&format!("--cloud {cloud}: {error}")))?;
             let token = data::read_secret(token_file).map_err(|error| usage(&error))?;
-            return Ok(Self { cloud, ca: ca.clone(), token });
+            return Ok(Self { cloud, ca: Some(ca.clone()), token });
+        }
+        let is_here = args.data.is_some() || std::path::Path::new(crate::DEFAULT_DATA).exists();
+        if args.token_file.is_none() && (args.cloud.is_some() || !is_here) {
+            return Self::signed_in(args).await;
         }
         if args.data.is_none() && (args.cloud.is_some() || args.token_file.is_some()) {
             return Err(usage(&"give --cloud, --ca and --token-file together, or --data alone"));
@@ -67,7 +72,25 @@ impl WayIn {
         };
         let cloud = url::Url::parse(&format!("https://localhost:{}", address.port()))
             .map_err(|error| usage(&error))?;
-        Ok(Self { cloud, ca: directory.join(data::ROOT), token })
+        Ok(Self { cloud, ca: Some(directory.join(data::ROOT)), token })
+    }
+
+    /// As the person who is signed in.
+    async fn signed_in(args: &ConnectArgs) -> Result<Self, Failure> {
+        let mut signed_in = SignedIn::require()?;
+        let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error);
+        let cloud = url::Url::parse(&signed_in.cloud).map_err(|error| usage(&error))?;
+        let wanted = args.cloud.as_deref().map(url::Url::parse).transpose().map_err(|error| usage(&error))?;
+        if wanted.is_some_and(|wanted| wanted.origin() != cloud.origin()) {
+            let detail = format!(
+                "you are signed in to {}; give --token-file, or run `tcpmux login` there",
+                signed_in.cloud
+            );
+            return Err(Failure::new(Exit::Forbidden, detail));
+        }
+        let answer = signed_in.proxy_token(&args.device).await?;
+        let token = Secret::new(answer["token"].as_str().unwrap_or_default().to_owned());
+        Ok(Self { cloud, ca: args.ca.clone().or(signed_in.ca.clone()), token })
     }
 
     async fn open(&self, args: &ConnectArgs) -> Result<WebSocketStream<TlsStream<TcpStream>>, Failure> {
@@ -79,10 +102,14 @@ impl WayIn {
         if self.cloud.scheme() != "https" {
             return Err(Failure::new(Exit::Usage, "--cloud has to be an https address"));
         }
+        let roots = match &self.ca {
+            Some(ca) => admin::roots(ca)?,
+            None => runtime::http::system_roots(None).map_err(|error| network(&error))?,
+        };
         let mut tls = ClientConfig::builder_with_provider(runtime::tls::provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| network(&error))?
-            .with_root_certificates(admin::roots(&self.ca)?)
+            .with_root_certificates(roots)
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();

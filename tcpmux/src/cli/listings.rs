@@ -4,8 +4,11 @@ use http::Method;
 use model::{DeviceId, Level};
 use serde_json::{Value, json};
 
-use super::{CertCommand, DeviceCommand, Output, PasscodeCommand, Scope, admin::AdminClient, output};
-use crate::exit::Failure;
+use super::{
+    CertCommand, DeviceCommand, Output, PasscodeCommand, Scope, admin::AdminClient, output,
+    signed_in::SignedIn,
+};
+use crate::exit::{Exit, Failure};
 
 pub(super) async fn device(command: DeviceCommand) -> Result<(), Failure> {
     match command {
@@ -86,11 +89,24 @@ pub(super) async fn cert(command: CertCommand) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) async fn token(scope: Scope, device: DeviceId, level: Level, ttl: String) -> Result<(), Failure> {
-    let client = AdminClient::new(&scope.admin)?;
-    let path = with_tenant(&scope, "/admin/api/tokens");
-    let body = json!({"device": device, "level": level, "ttl": ttl});
-    let answer = client.call(Method::POST, &path, Some(body)).await?;
+pub(super) async fn token(
+    scope: Scope,
+    device: DeviceId,
+    level: Option<Level>,
+    ttl: Option<String>,
+) -> Result<(), Failure> {
+    let answer = if scope.admin.is_given() {
+        let client = AdminClient::new(&scope.admin)?;
+        let path = with_tenant(&scope, "/admin/api/tokens");
+        let (level, ttl) = (level.unwrap_or(Level::Operator), ttl.unwrap_or_else(|| "5m".into()));
+        let body = json!({"device": device, "level": level, "ttl": ttl});
+        client.call(Method::POST, &path, Some(body)).await?
+    } else if level.is_some() || ttl.is_some() {
+        let detail = "--level and --ttl are for operators; as a person the token says what you were granted";
+        return Err(Failure::new(Exit::Usage, detail));
+    } else {
+        SignedIn::require()?.proxy_token(&device).await?
+    };
     match scope.output {
         Output::Json => output::json(&answer),
         Output::Text => output::line(answer["token"].as_str().unwrap_or_default()),

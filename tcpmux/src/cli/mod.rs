@@ -6,7 +6,9 @@ mod configure;
 mod connect;
 mod doctor;
 mod listings;
+mod login;
 mod output;
+mod signed_in;
 mod status;
 mod tenants;
 mod up;
@@ -68,7 +70,12 @@ pub enum Command {
     /// Read the log of acts, and check that nobody changed it
     #[command(subcommand)]
     Audit(AuditCommand),
-    /// Mint a proxy token for one device: works before any sign-in provider is set up, and is audited
+    /// Sign in as a person, by a code that is entered in a browser
+    Login(login::LoginArgs),
+    /// Sign out, and forget what `login` kept
+    Logout,
+    /// Get a proxy token for one device: as an operator (works before any provider is set up, and is audited), or
+    /// as the person who is signed in
     Token {
         /// Where the cloud is.
         #[command(flatten)]
@@ -76,12 +83,12 @@ pub enum Command {
         /// The device
         #[arg(long)]
         device: DeviceId,
-        /// viewer, operator or owner
-        #[arg(long, default_value = "operator")]
-        level: Level,
-        /// How long it is good for, as in 5m
-        #[arg(long, default_value = "5m")]
-        ttl: String,
+        /// As an operator: viewer, operator or owner [default: operator]
+        #[arg(long)]
+        level: Option<Level>,
+        /// As an operator: how long it is good for, as in 5m [default: 5m]
+        #[arg(long)]
+        ttl: Option<String>,
     },
     /// Join standard input and output to a TCP service of a device (for ssh's ProxyCommand)
     Connect(ConnectArgs),
@@ -352,6 +359,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Cert(command) => listings::cert(command).await,
         Command::Tenant(command) => tenants::tenant(command).await,
         Command::Audit(command) => audit::audit(command).await,
+        Command::Login(args) => login::login(args).await,
+        Command::Logout => login::logout().await,
         Command::Token { scope, device, level, ttl } => listings::token(scope, device, level, ttl).await,
         Command::Connect(args) => connect::connect(args).await,
         Command::Doctor { admin } => doctor::doctor(&admin).await,

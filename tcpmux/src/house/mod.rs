@@ -7,6 +7,7 @@ mod health;
 mod openapi;
 mod outlets;
 mod parts;
+mod visits;
 
 use std::{net::SocketAddr, time::Duration};
 

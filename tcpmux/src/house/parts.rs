@@ -8,7 +8,9 @@ use client_api::{ClientApi, DeviceRemoval, ReportRates};
 use cloud_gateway::{
     AdminKey, Client, DeviceGuard, Endpoints, Gateway, Guards, ProviderConfig, SignInConfig, TenantRule,
 };
-use cloud_proxy::{Cors, Hosts, Issuer, IssuerKeys, IssuerRule, Proxy, PublishConfig, Timeouts, Tokens};
+use cloud_proxy::{
+    Cors, Hosts, Issuer, IssuerKeys, IssuerRule, Proxy, PublishConfig, SignIn, Timeouts, Tokens,
+};
 use model::{Actor, Code, DeviceRef, DoorKey, NodeId, Refusal, RevocationReason, Secret, Serial, Target};
 use prov_server::{FaultPoints, Provisioning, RevokeError};
 use registry::{Admission, AnyOfThisAuthority, Registry};
@@ -23,7 +25,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use store::Store;
 use tcpmux_server::TunnelServer;
 
-use super::{delivery::Delivery, door_certificate, failed, misconfigured, openapi, outlets};
+use super::{delivery::Delivery, door_certificate, failed, misconfigured, openapi, outlets, visits};
 use crate::{
     config::{Config, DeviceIdSource, LiveState, Publish, Role},
     data::{DataDirectory, Listening},
@@ -183,7 +185,16 @@ impl Parts {
             keys: IssuerKeys::Held(gateway.key_set()),
             rule: IssuerRule::Authorizer,
         };
-        let proxy = proxy(config, listening, tunnels.as_ref(), vec![issuer], &registry, &clock, &tasks);
+        let sign_in = visits::sign_in(&gateway, &listening.public_url);
+        let proxy = proxy(
+            config,
+            listening,
+            tunnels.as_ref(),
+            (vec![issuer], Some(sign_in)),
+            &registry,
+            &clock,
+            &tasks,
+        );
         Ok(Self {
             device_anchors: vec![CertificateDer::from(hierarchy.devices().certificate().der().to_vec())],
             guards: gateway.guards().clone(),
@@ -238,7 +249,7 @@ impl Parts {
             });
         }
         let tunnels = Some(tunnels);
-        let proxy = proxy(config, listening, tunnels.as_ref(), issuers, &registry, &clock, &tasks);
+        let proxy = proxy(config, listening, tunnels.as_ref(), (issuers, None), &registry, &clock, &tasks);
         Ok(Self {
             guards: Guards::new(admin_key, None, clock, DoorKey::cut()),
             registry,
@@ -358,7 +369,7 @@ fn proxy(
     config: &Config,
     listening: &Listening,
     tunnels: Option<&Arc<TunnelServer>>,
-    issuers: Vec<Issuer>,
+    (issuers, sign_in): (Vec<Issuer>, Option<SignIn>),
     registry: &Registry,
     clock: &Clock,
     tasks: &Tasks,
@@ -372,6 +383,7 @@ fn proxy(
         },
         cors: Cors::new(config.cors.origins.clone()),
         timeouts: Timeouts::default(),
+        sign_in,
     };
     Some(Proxy::new(
         settings,
