@@ -53,7 +53,9 @@ fn in_the_path_form_a_device_cannot_speak_for_our_origin() {
 fn in_the_host_form_the_origin_is_the_devices_own() {
     let headers = seen(Form::Host, &OF_ITS_ORIGIN).unwrap();
     for (name, value) in OF_ITS_ORIGIN {
-        assert_eq!(headers[name], value, "{name}");
+        // What it clears is the whole registered domain's, the cloud's login among it.
+        let wanted = Some(value).filter(|_| name != "clear-site-data");
+        assert_eq!(headers.get(name).map(|found| found.to_str().unwrap()), wanted, "{name}");
     }
     assert_eq!(headers.get_all("content-security-policy").iter().count(), 1);
 }

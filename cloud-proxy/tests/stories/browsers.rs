@@ -82,6 +82,6 @@ async fn in_the_path_form_an_answer_stays_in_its_place() {
     request.headers_mut().insert("host", "cam.dev.example.com".parse().unwrap());
     let response = house.send(request).await;
     assert_eq!(response.headers()["location"], "/login");
-    assert_eq!(response.headers()["clear-site-data"], "\"*\"");
+    assert!(!response.headers().contains_key("clear-site-data"), "it would reach beyond the device's host");
     assert!(!response.headers().contains_key("content-security-policy"));
 }
