@@ -11,7 +11,7 @@ use crate::{
     api::Inner,
     call::{Call, handler},
     granting::{Asked, Granted, no_grant, no_user},
-    telling,
+    ownership, telling,
 };
 
 pub(crate) fn admin_routes(api: &Arc<Inner>) -> Routes {
@@ -35,7 +35,8 @@ pub(crate) async fn put(api: Arc<Inner>, call: Call<AdminActor>) -> Result<Respo
     api.to_its_end(async move {
         let sequence = putting.store.put_grant(&device.tenant, &device.device, &user, grant, &by, at).await;
         let sequence = sequence.map_err(|error| error.refusal("putting a grant"))?;
-        telling::of_user(&putting, device, user, sequence, at);
+        telling::of_user(&putting, device.clone(), user, sequence, at);
+        ownership::may_have_changed(&putting, &device);
         Ok(())
     })
     .await?;
@@ -52,7 +53,8 @@ pub(crate) async fn remove(api: Arc<Inner>, call: Call<AdminActor>) -> Result<Re
     api.to_its_end(async move {
         let sequence = removing.store.remove_grant(&device.tenant, &device.device, &user, &by, at).await;
         let sequence = sequence.map_err(|error| error.refusal("removing a grant"))?;
-        telling::of_user(&removing, device, user, sequence.ok_or_else(no_grant)?, at);
+        telling::of_user(&removing, device.clone(), user, sequence.ok_or_else(no_grant)?, at);
+        ownership::may_have_changed(&removing, &device);
         Ok(())
     })
     .await?;

@@ -9,13 +9,18 @@ use store::Store;
 use tcpmux_proto::Dialer;
 
 use crate::{
-    DeviceRemoval, Outlets, ReportRates, admin_devices, admin_grants, audit, device_self, me,
+    DeviceRemoval, Outlets, ReportRates, admin_devices, admin_grants,
+    agent_calls::AgentCalls,
+    audit,
+    claiming::Claiming,
+    claims, device_self, me,
     notifications::{self, Courier},
-    reports,
+    ownership, reports,
     sightings::Sightings,
     tenant_deletion,
     tenant_deletion::Deletions,
     tenants, user_connections, user_devices, user_grants,
+    wrong_codes::WrongCodes,
 };
 
 /// What the room stands on; the roof hands it over.
@@ -36,6 +41,18 @@ pub struct Parts {
     pub outlets: Outlets,
     /// How much each device may report.
     pub report_rates: ReportRates,
+    /// Whose word ends an ownership when a device is reset.
+    pub factory_reset: FactoryReset,
+}
+
+/// Whose word ends an ownership when a device is reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FactoryReset {
+    /// The owner's or an operator's alone: a thief who resets a device does not get it.
+    #[default]
+    Owner,
+    /// The device's: whoever holds it in hand may reset it and claim it anew.
+    Device,
 }
 
 /// The room.
@@ -53,13 +70,19 @@ pub(crate) struct Inner {
     pub(crate) deletions: Deletions,
     pub(crate) outlets: Outlets,
     courier: Arc<Courier>,
+    pub(crate) factory_reset: FactoryReset,
+    /// Absent where this process reaches no devices.
+    pub(crate) calls: Option<Arc<AgentCalls>>,
+    pub(crate) claiming: Option<Claiming>,
+    pub(crate) wrong_codes: WrongCodes,
 }
 
 impl ClientApi {
-    /// A room on these parts, which from now on notes when devices were connected, tells people what happened, and goes on with deletions of
-    /// tenants that were cut short.
+    /// A room on these parts, which from now on notes when devices were connected, keeps claim codes in order, tells people what
+    /// happened, and goes on with deletions of tenants that were cut short.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, registry, clock, tasks, removal, dialer: _, outlets, report_rates } = parts;
+        let Parts { store, registry, clock, tasks, removal, dialer, outlets, report_rates, factory_reset } =
+            parts;
         let (events, sightings) = (
             registry.subscribe(),
             Sightings { store: store.clone(), registry: registry.clone(), clock: clock.clone() },
@@ -67,9 +90,25 @@ impl ClientApi {
         tasks.spawn(sightings.note(events));
         let courier = notifications::start(&store, &clock, &tasks, &outlets);
         let shares = reports::Shares::new(report_rates);
-        let deletions = Deletions::default();
-        let api =
-            Arc::new(Inner { store, registry, clock, removal, tasks, shares, deletions, outlets, courier });
+        let calls = dialer.map(|dialer| Arc::new(AgentCalls::new(dialer)));
+        let claiming = calls.as_ref().map(|calls| {
+            Claiming::start(store.clone(), registry.clone(), clock.clone(), &tasks, Arc::clone(calls))
+        });
+        let api = Arc::new(Inner {
+            store,
+            registry,
+            clock,
+            removal,
+            tasks,
+            shares,
+            deletions: Deletions::default(),
+            outlets,
+            courier,
+            factory_reset,
+            calls,
+            claiming,
+            wrong_codes: WrongCodes::default(),
+        });
         api.tasks.spawn(tenant_deletion::resume(Arc::clone(&api)));
         api.tasks.spawn(audit::tell_head(Arc::clone(&api)));
         Self(api)
@@ -88,12 +127,16 @@ impl ClientApi {
             .merge(user_grants::user_routes(api))
             .merge(user_connections::user_routes(api))
             .merge(notifications::user_routes(api))
+            .merge(claims::user_routes(api))
+            .merge(ownership::user_routes(api))
     }
 
     /// What devices may call.
     pub fn device_routes(&self) -> Routes {
         let api = &self.0;
-        reports::device_routes(api).merge(device_self::device_routes(api))
+        reports::device_routes(api)
+            .merge(device_self::device_routes(api))
+            .merge(ownership::device_routes(api))
     }
 
     /// What operators may call; `?tenant=` names the tenant, `default` where it is absent.
@@ -101,6 +144,7 @@ impl ClientApi {
         let api = &self.0;
         admin_devices::admin_routes(api)
             .merge(admin_grants::admin_routes(api))
+            .merge(ownership::admin_routes(api))
             .merge(tenants::admin_routes(api))
             .merge(audit::admin_routes(api))
     }

@@ -1,6 +1,6 @@
 //! One call: who, what of the path, the query, the body.
 
-use std::{future::Future, pin::Pin, str::FromStr, sync::Arc};
+use std::{future::Future, net::IpAddr, pin::Pin, str::FromStr, sync::Arc};
 
 use axum::{
     Extension,
@@ -10,7 +10,7 @@ use axum::{
 };
 use http::HeaderMap;
 use model::{Actor, AdminActor, Code, Refusal, TenantName};
-use runtime::http::{OfTenant, json_body, problem, query, whole_body};
+use runtime::http::{ConnectionInfo, OfTenant, json_body, problem, query, whole_body};
 use serde::de::DeserializeOwned;
 
 use crate::api::Inner;
@@ -51,6 +51,11 @@ impl<A> Call<A> {
     /// A name in the path; what is no name cannot exist.
     pub(crate) fn name<T: FromStr>(&self, parameter: &str) -> Option<T> {
         self.path.iter().find(|(name, _)| name == parameter)?.1.parse().ok()
+    }
+
+    /// Where the call came from, where that is known.
+    pub(crate) fn source(&self) -> Option<IpAddr> {
+        self.request.extensions().get::<ConnectionInfo>().map(|connection| connection.peer.ip())
     }
 
     /// The query string.

@@ -9,9 +9,12 @@
 
 mod admin_devices;
 mod admin_grants;
+mod agent_calls;
 mod api;
 mod audit;
 mod call;
+mod claiming;
+mod claims;
 mod device;
 mod device_edit;
 mod device_self;
@@ -19,6 +22,7 @@ mod granting;
 mod me;
 mod notifications;
 mod openapi;
+mod ownership;
 mod rates;
 mod reach;
 mod removal;
@@ -31,11 +35,16 @@ mod tenants;
 mod user_connections;
 mod user_devices;
 mod user_grants;
+mod wrong_codes;
 
+#[cfg(test)]
+mod claiming_tests;
+#[cfg(test)]
+mod fake_devices;
 #[cfg(test)]
 mod testing;
 
-pub use api::{ClientApi, Parts};
+pub use api::{ClientApi, FactoryReset, Parts};
 pub use notifications::{Outlets, Push, PushSender, WebhookSigner};
 pub use openapi::openapi;
 pub use removal::DeviceRemoval;

@@ -3,9 +3,9 @@
 use utoipa::OpenApi;
 
 use crate::{
-    device_edit, device_self, me,
+    claims, device_edit, device_self, me,
     notifications::{apps, deliveries, inbox, settings, webhooks},
-    reports, user_connections, user_devices, user_grants,
+    ownership, reports, user_connections, user_devices, user_grants,
 };
 
 /// This room's operations at the user door and the device door.
@@ -43,9 +43,17 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         reports::telemetry,
         reports::notifications,
         device_self::show,
+        claims::claim,
+        ownership::release,
+        ownership::offer,
+        ownership::list,
+        ownership::accept,
+        ownership::end,
+        ownership::reset,
     ),
     tags(
         (name = "people", description = "Who the caller is."),
+        (name = "ownership", description = "Claiming devices, giving them up, handing them on."),
         (name = "devices", description = "The devices that the caller may reach."),
         (name = "sharing", description = "What owners let others do."),
         (name = "notifications", description = "What happened, and how the caller hears of it."),

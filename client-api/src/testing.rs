@@ -15,9 +15,9 @@ use axum::{
 };
 use http::Request;
 use model::{
-    Actor, AdminActor, Code, DeviceActor, DeviceRef, DoorKey, Fingerprint, Generation, Grant, Level, NodeId,
-    PasscodeDigest, Refusal, RevocationReason, Serial, ServiceSet, SessionId, TenantName, Timestamp,
-    UserActor, UserId,
+    Actor, AdminActor, ClaimDigest, Code, DeviceActor, DeviceRef, DoorKey, Fingerprint, Generation, Grant,
+    Level, NodeId, PasscodeDigest, Refusal, RevocationReason, Serial, ServiceSet, SessionId, TenantName,
+    Timestamp, UserActor, UserId,
 };
 use registry::{Registry, SessionRecord};
 use runtime::{Clock, ManualClock, Tasks, http::Routes};
@@ -26,11 +26,13 @@ use store::{Intent, IssuerName, NewPasscode, Redemption, RedemptionRequest, Stor
 use tower::ServiceExt;
 
 use crate::{
-    ClientApi, DeviceRemoval, Outlets, Parts, ReportRates,
+    ClientApi, DeviceRemoval, FactoryReset, Outlets, Parts, ReportRates,
+    fake_devices::FakeDevices,
     notifications::testing::{Receiver, outlets},
 };
 
 /// The room on a store in memory, with a removal that notes what it was asked.
+#[derive(Clone)]
 pub(crate) struct Room {
     pub(crate) api: ClientApi,
     pub(crate) store: Store,
@@ -38,6 +40,8 @@ pub(crate) struct Room {
     pub(crate) revoked: Arc<Revoked>,
     pub(crate) time: ManualClock,
     clock: Clock,
+    pub(crate) devices: Arc<FakeDevices>,
+    factory_reset: FactoryReset,
 }
 
 pub(crate) struct Revoked {
@@ -75,34 +79,57 @@ pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
 impl Room {
     pub(crate) async fn new() -> Self {
-        Self::with_push(None).await
+        Self::with(FactoryReset::Owner).await
+    }
+
+    pub(crate) async fn with(factory_reset: FactoryReset) -> Self {
+        Self::fresh(factory_reset, None).await
     }
 
     /// With this push service.
     pub(crate) async fn with_push(push: Option<&Receiver>) -> Self {
-        Self::on(Store::in_memory().await.unwrap(), push)
+        Self::fresh(FactoryReset::Owner, push).await
+    }
+
+    async fn fresh(factory_reset: FactoryReset, push: Option<&Receiver>) -> Self {
+        let registry = Registry::in_process(NodeId::from_random([1; 16]), 1);
+        let store = Store::in_memory().await.unwrap();
+        Self::on(store, registry, Arc::default(), factory_reset, push)
     }
 
     /// The room as the next process finds it.
     pub(crate) fn again(&self) -> Self {
-        Self::on(self.store.clone(), None)
+        let registry = Registry::in_process(NodeId::from_random([1; 16]), 2);
+        Self::on(self.store.clone(), registry, Arc::default(), FactoryReset::Owner, None)
     }
 
-    fn on(store: Store, push: Option<&Receiver>) -> Self {
-        let registry = Registry::in_process(NodeId::from_random([1; 16]), 1);
+    /// Another room beside tunnels that stand.
+    pub(crate) fn beside(&self) -> Self {
+        let (registry, devices) = (self.registry.clone(), Arc::clone(&self.devices));
+        Self::on(self.store.clone(), registry, devices, FactoryReset::Owner, None)
+    }
+
+    fn on(
+        store: Store,
+        registry: Registry,
+        devices: Arc<FakeDevices>,
+        factory_reset: FactoryReset,
+        push: Option<&Receiver>,
+    ) -> Self {
         let revoked = Arc::new(Revoked {
             store: store.clone(),
             devices: Mutex::default(),
             fails: AtomicBool::new(false),
         });
         let (clock, time) = Clock::manual(NOW);
-        let api = start(&store, &registry, &clock, &revoked, outlets(push));
-        Self { api, store, registry, revoked, clock, time }
+        let api = start(&store, &registry, &clock, &revoked, outlets(push), &devices, factory_reset);
+        Self { api, store, registry, revoked, devices, factory_reset, clock, time }
     }
 
     /// The same room started once more, as by a second process.
     pub(crate) fn another(&self) -> ClientApi {
-        start(&self.store, &self.registry, &self.clock, &self.revoked, outlets(None))
+        let Self { store, registry, clock, revoked, devices, .. } = self;
+        start(store, registry, clock, revoked, outlets(None), devices, self.factory_reset)
     }
 
     pub(crate) async fn user(&self, tenant: &str, subject: &str) -> UserActor {
@@ -133,7 +160,16 @@ impl Room {
     }
 
     pub(crate) async fn connect(&self, device: &DeviceRef, services: &[&str]) {
-        let record = SessionRecord {
+        self.registry.connect(self.record(device, services)).await;
+    }
+
+    /// The device showed this code when it connected.
+    pub(crate) async fn connect_showing(&self, device: &DeviceRef, claim_digest: Option<ClaimDigest>) {
+        self.registry.connect(SessionRecord { claim_digest, ..self.record(device, &[]) }).await;
+    }
+
+    fn record(&self, device: &DeviceRef, services: &[&str]) -> SessionRecord {
+        SessionRecord {
             device: device.clone(),
             session: SessionId::from_random([1; 16]),
             generation: Generation(0),
@@ -145,8 +181,7 @@ impl Room {
             claim_digest: None,
             since: NOW,
             verified_at: NOW,
-        };
-        self.registry.connect(record).await;
+        }
     }
 
     pub(crate) async fn as_user(&self, user: &UserActor, path: &str) -> (u16, Value) {
@@ -217,6 +252,8 @@ fn start(
     clock: &Clock,
     revoked: &Arc<Revoked>,
     outlets: Outlets,
+    devices: &Arc<FakeDevices>,
+    factory_reset: FactoryReset,
 ) -> ClientApi {
     let removal: Arc<dyn DeviceRemoval> = revoked.clone();
     ClientApi::new(Parts {
@@ -225,9 +262,10 @@ fn start(
         clock: clock.clone(),
         tasks: Tasks::new(),
         removal,
-        dialer: None,
         outlets,
         report_rates: ReportRates { telemetry_per_second: 100, notifications_per_minute: 600 },
+        dialer: Some(Arc::clone(devices) as _),
+        factory_reset,
     })
 }
 

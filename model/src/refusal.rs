@@ -124,6 +124,8 @@ pub struct Refusal {
     pub detail: Cow<'static, str>,
     /// After how many seconds a repeat makes sense.
     pub retry_after: Option<u32>,
+    /// A word for programs where one code has several causes.
+    pub reason: Option<&'static str>,
     /// An HTTP status other than [`Code::status`], where the contract asks for one.
     pub status: Option<u16>,
 }
@@ -131,13 +133,20 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with its reason.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), retry_after: None, status: None }
+        Self { code, detail: detail.into(), retry_after: None, reason: None, status: None }
     }
 
     /// The same, worth repeating after some seconds.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
+        self
+    }
+
+    /// The same with a word for programs.
+    #[must_use]
+    pub fn because(mut self, reason: &'static str) -> Self {
+        self.reason = Some(reason);
         self
     }
 

@@ -5,7 +5,7 @@ use std::{fmt::Display, str::FromStr};
 use model::{Actor, DeviceId, DeviceRef, ServiceName, Tag, TenantName, Timestamp};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
-use crate::{AuditEntry, NewEvent, Store, StoreError, audit, column, events, grants};
+use crate::{AuditEntry, NewEvent, Store, StoreError, audit, claims, column, events, grants, transfers};
 
 /// A device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +109,8 @@ impl Store {
                     .bind(id)
                     .execute(&mut *c)
                     .await?;
+                transfers::forget_device(c, &device).await?;
+                claims::forget_device(c, &device).await?;
                 sqlx::query("DELETE FROM passcodes WHERE tenant = ? AND device = ? AND redeemed_at IS NULL")
                     .bind(tenant)
                     .bind(id)
@@ -139,6 +141,19 @@ pub(crate) async fn exists(c: &mut SqliteConnection, device: &DeviceRef) -> Resu
         .bind(device.tenant.as_str())
         .bind(device.device.as_str());
     Ok(found.fetch_one(c).await?)
+}
+
+/// Forgets the name and the tags that its people gave a device.
+pub(crate) async fn forget_words(c: &mut SqliteConnection, device: &DeviceRef) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE devices SET name = NULL, folded = NULL, tags = NULL, revision = revision + 1
+         WHERE tenant = ? AND id = ?",
+    )
+    .bind(device.tenant.as_str())
+    .bind(device.device.as_str())
+    .execute(c)
+    .await?;
+    Ok(())
 }
 
 /// Adds a device; false if it is there already.

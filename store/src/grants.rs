@@ -266,12 +266,18 @@ pub(crate) async fn require_both(
     if !devices::exists(c, device).await? {
         return Err(StoreError::NotFound("device"));
     }
-    let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM users WHERE tenant = ? AND id = ?)")
-        .bind(device.tenant.as_str())
-        .bind(user.as_str())
-        .fetch_one(c)
-        .await?;
-    if known { Ok(()) } else { Err(StoreError::NotFound("user")) }
+    if is_user(c, &device.tenant, user).await? { Ok(()) } else { Err(StoreError::NotFound("user")) }
+}
+
+pub(crate) async fn is_user(
+    c: &mut SqliteConnection,
+    tenant: &TenantName,
+    user: &UserId,
+) -> Result<bool, StoreError> {
+    let known = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM users WHERE tenant = ? AND id = ?)")
+        .bind(tenant.as_str())
+        .bind(user.as_str());
+    Ok(known.fetch_one(c).await?)
 }
 
 /// The names in one column, with a space between them; NULL for all services.

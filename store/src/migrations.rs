@@ -15,6 +15,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0004_api.sql"),
     include_str!("../migrations/0005_sign_in.sql"),
     include_str!("../migrations/0006_notifications.sql"),
+    include_str!("../migrations/0007_claims.sql"),
 ];
 
 /// `tcmx`, in the header of every database of ours.

@@ -27,6 +27,9 @@ pub struct Problem {
     /// The cause, for programs: it stays the same between versions.
     #[schema(pattern = "^TMX-[0-9]{4}$")]
     pub code: &'static str,
+    /// A word for programs, where one code has several causes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
 }
 
 /// A refusal as `application/problem+json`: `type`, `title`, `status`, `detail`, `code`.
@@ -38,6 +41,7 @@ pub fn problem(refusal: &Refusal) -> Response<Body> {
         status: status.as_u16(),
         detail: refusal.detail.clone().into_owned(),
         code: refusal.code.as_str(),
+        reason: refusal.reason,
     };
     // A struct of texts and numbers always serializes.
     let mut response = Response::new(Body::from(serde_json::to_vec(&body).unwrap_or_default()));

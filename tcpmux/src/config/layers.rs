@@ -266,6 +266,8 @@ allow = []
 token = "15m"
 telemetry_per_second = 2000
 notifications_per_minute = 120
+[claims]
+factory_reset = "owner"
 [drain]
 grace = "30s"
 "#;

@@ -54,6 +54,8 @@ pub struct Config {
     pub fcm: Option<Fcm>,
     /// What devices report.
     pub device_gateway: DeviceGateway,
+    /// How devices come to owners and lose them.
+    pub claims: Claims,
     /// How a process leaves.
     pub drain: Drain,
 }
@@ -316,6 +318,24 @@ pub struct Fcm {
 
 fn fcm_url() -> String {
     "https://fcm.googleapis.com".into()
+}
+
+/// How devices come to owners and lose them.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claims {
+    /// Whose word ends an ownership when a device is reset.
+    pub factory_reset: FactoryReset,
+}
+
+/// Whose word ends an ownership when a device is reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FactoryReset {
+    /// The owner's or an operator's alone.
+    Owner,
+    /// The device's: whoever holds it may.
+    Device,
 }
 
 /// How a process leaves.

@@ -4,7 +4,7 @@ use std::{future::Future, path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use ca::{DeploymentDomain, DeviceNaming, FileKeys, Hierarchy, NameSource};
-use client_api::{ClientApi, DeviceRemoval, ReportRates};
+use client_api::{ClientApi, DeviceRemoval, FactoryReset, ReportRates};
 use cloud_gateway::{
     AdminKey, Client, DeviceGuard, Endpoints, Gateway, Guards, ProviderConfig, SignInConfig, TenantRule,
 };
@@ -27,7 +27,7 @@ use tcpmux_server::TunnelServer;
 
 use super::{delivery::Delivery, door_certificate, failed, misconfigured, openapi, outlets, visits};
 use crate::{
-    config::{Config, DeviceIdSource, LiveState, Publish, Role},
+    config::{self, Config, DeviceIdSource, LiveState, Publish, Role},
     data::{DataDirectory, Listening},
     exit::Failure,
 };
@@ -178,6 +178,10 @@ impl Parts {
             report_rates: ReportRates {
                 telemetry_per_second: config.device_gateway.telemetry_per_second,
                 notifications_per_minute: config.device_gateway.notifications_per_minute,
+            },
+            factory_reset: match config.claims.factory_reset {
+                config::FactoryReset::Owner => FactoryReset::Owner,
+                config::FactoryReset::Device => FactoryReset::Device,
             },
         });
         let issuer = Issuer {
@@ -395,7 +399,7 @@ fn proxy(
     ))
 }
 
-fn provider(oidc: &crate::config::Oidc) -> Result<ProviderConfig, Failure> {
+fn provider(oidc: &config::Oidc) -> Result<ProviderConfig, Failure> {
     let member = oidc.tenant_claim.clone().map(TenantRule::Member);
     let fixed = oidc.tenant.clone().unwrap_or_default();
     let secret = oidc.secret().map_err(|error| misconfigured(anyhow::Error::msg(error)))?;

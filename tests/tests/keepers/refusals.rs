@@ -215,6 +215,9 @@ const REPORTS: Expected =
 const OF_DEVICES: Expected =
     Expected { nobody: &[401], stranger: &[401], device: &[200], other_device: &[200], wrong_key: &[401] };
 
+/// Where a reset does not end an ownership, a device is told so.
+const RESET: Expected = Expected { device: &[403], other_device: &[403], ..REFUSED };
+
 #[rustfmt::skip]
 const EXPECTED: &[(&str, &str, &str, Expected)] = &[
     ("user", "POST", "/v1/token", REFUSED),
@@ -250,6 +253,12 @@ const EXPECTED: &[(&str, &str, &str, Expected)] = &[
     ("user", "GET", "/v1/push/fcm", REFUSED),
     ("user", "POST", "/v1/push/fcm", REFUSED),
     ("user", "DELETE", "/v1/push/fcm", REFUSED),
+    ("user", "POST", "/v1/claims", REFUSED),
+    ("user", "DELETE", "/v1/devices/{id}/owner", REFUSED),
+    ("user", "POST", "/v1/devices/{id}/transfers", REFUSED),
+    ("user", "GET", "/v1/transfers", REFUSED),
+    ("user", "POST", "/v1/transfers/{id}/accept", REFUSED),
+    ("user", "DELETE", "/v1/transfers/{id}", REFUSED),
     ("user", "GET", "/d/{device}/{service}/{*path}", REFUSED),
     ("user", "POST", "/d/{device}/{service}/{*path}", REFUSED),
     ("user", "PUT", "/d/{device}/{service}/{*path}", REFUSED),
@@ -264,6 +273,7 @@ const EXPECTED: &[(&str, &str, &str, Expected)] = &[
     ("device", "POST", "/device/v1/telemetry", REPORTS),
     ("device", "POST", "/device/v1/notifications", REPORTS),
     ("device", "GET", "/device/v1/self", OF_DEVICES),
+    ("device", "POST", "/device/v1/reset", RESET),
     ("device", "GET", "/crl/devices.crl", PUBLIC),
     ("device", "GET", "/crl/services.crl", PUBLIC),
     ("admin", "POST", "/admin/api/tokens", REFUSED),
@@ -280,6 +290,7 @@ const EXPECTED: &[(&str, &str, &str, Expected)] = &[
     ("admin", "GET", "/admin/api/devices", REFUSED),
     ("admin", "GET", "/admin/api/devices/{id}", REFUSED),
     ("admin", "DELETE", "/admin/api/devices/{id}", REFUSED),
+    ("admin", "DELETE", "/admin/api/devices/{id}/owner", REFUSED),
     ("admin", "PUT", "/admin/api/devices/{id}/grants/{user}", REFUSED),
     ("admin", "DELETE", "/admin/api/devices/{id}/grants/{user}", REFUSED),
     ("admin", "GET", "/admin/api/tenants", REFUSED),
