@@ -12,6 +12,7 @@ mod alone {
 
 mod audit;
 mod commands;
+mod device_gateway;
 
 mod keepers {
     mod dependencies;
