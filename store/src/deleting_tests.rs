@@ -57,6 +57,17 @@ const PLANTS: &[(&str, &str)] = &[
     ),
     ("event_floors", "INSERT INTO event_floors (tenant, device, seq) VALUES ('acme', 'cam-01', 1)"),
     (
+        "claim_codes",
+        "INSERT INTO claim_codes (tenant, device, digest, made_at)
+         VALUES ('acme', 'cam-01', zeroblob(32), 0)",
+    ),
+    (
+        "transfers",
+        "INSERT INTO transfers (tenant, device, id, from_user, to_user, offered_at, expires_at)
+         VALUES ('acme', 'cam-01', 't', 'usr_00000000000000000000000000000001',
+             'usr_00000000000000000000000000000001', 0, 9)",
+    ),
+    (
         "inbox",
         "INSERT INTO inbox (tenant, user, sequence, at, data, filed_at)
          VALUES ('acme', 'usr_00000000000000000000000000000001', 1, 0, '{}', 0)",
