@@ -26,6 +26,23 @@ where
     I: IntoIterator<Item = S>,
     S: AsRef<OsStr>,
 {
+    run_within(Duration::from_secs(60), program, arguments, input).await
+}
+
+/// The same with another bound on its time.
+///
+/// # Panics
+/// If it cannot be started or does not end in time.
+pub async fn run_within<I, S>(
+    time: Duration,
+    program: impl AsRef<OsStr>,
+    arguments: I,
+    input: &[u8],
+) -> Finished
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<OsStr>,
+{
     use std::os::unix::process::ExitStatusExt;
     let mut command = Command::new(program);
     command
@@ -43,7 +60,7 @@ where
         drop(stdin);
     };
     let both = async { tokio::join!(feed, child.wait_with_output()).1 };
-    let output = timeout(Duration::from_secs(60), both).await.unwrap_or_else(|_| panic!("{shown}: no end"));
+    let output = timeout(time, both).await.unwrap_or_else(|_| panic!("{shown}: no end"));
     let output = output.expect("a child can be waited for");
     Finished {
         code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or_default()),

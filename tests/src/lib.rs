@@ -29,7 +29,7 @@ mod web;
 pub use binaries::{client_program, cloud_program, workspace};
 pub use browser::{Browser, Page};
 pub use cloud::{Cloud, CloudPlan};
-pub use command::{Finished, run, run_ok};
+pub use command::{Finished, run, run_ok, run_within};
 pub use device::{Device, EnrolledDevice};
 pub use door::{Answer, Call, Door, pieces};
 pub use eventually::{eventually, eventually_within};

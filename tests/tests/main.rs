@@ -28,6 +28,7 @@ mod keepers {
 mod enrolment;
 mod headers;
 mod http_matrix;
+mod isolation;
 mod main_path;
 mod minimal;
 mod network;
@@ -35,6 +36,7 @@ mod notifications;
 mod readme;
 mod restart;
 mod revocation;
+mod schemathesis;
 mod sign_in;
 mod stage;
 mod statuses;
