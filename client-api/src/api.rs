@@ -9,11 +9,13 @@ use store::Store;
 use tcpmux_proto::Dialer;
 
 use crate::{
-    DeviceRemoval, Outlets, ReportRates, admin_devices, admin_grants,
+    DeviceRemoval, Outlets, ReportRates, Retention, admin_devices, admin_grants,
     agent_calls::AgentCalls,
     audit,
     claiming::Claiming,
-    claims, device_self, me,
+    claims, device_self,
+    events::{event_stream, feed::Feed, forgetting, history, topic_socket},
+    me,
     notifications::{self, Courier},
     ownership, reports,
     sightings::Sightings,
@@ -41,6 +43,8 @@ pub struct Parts {
     pub outlets: Outlets,
     /// How much each device may report.
     pub report_rates: ReportRates,
+    /// How much of the event log is kept.
+    pub retention: Retention,
     /// Whose word ends an ownership when a device is reset.
     pub factory_reset: FactoryReset,
 }
@@ -65,6 +69,7 @@ pub(crate) struct Inner {
     pub(crate) registry: Registry,
     pub(crate) clock: Clock,
     pub(crate) removal: Arc<dyn DeviceRemoval>,
+    pub(crate) feed: Arc<Feed>,
     pub(crate) tasks: Tasks,
     pub(crate) shares: reports::Shares,
     pub(crate) deletions: Deletions,
@@ -81,8 +86,21 @@ impl ClientApi {
     /// A room on these parts, which from now on notes when devices were connected, keeps claim codes in order, tells people what
     /// happened, and goes on with deletions of tenants that were cut short.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, registry, clock, tasks, removal, dialer, outlets, report_rates, factory_reset } =
-            parts;
+        let Parts {
+            store,
+            registry,
+            clock,
+            tasks,
+            removal,
+            dialer,
+            outlets,
+            report_rates,
+            retention,
+            factory_reset,
+        } = parts;
+        let feed = Feed::new(store.clone(), clock.clone());
+        tasks.spawn(Arc::clone(&feed).run());
+        tasks.spawn(forgetting::forget(store.clone(), clock.clone(), retention));
         let (events, sightings) = (
             registry.subscribe(),
             Sightings { store: store.clone(), registry: registry.clone(), clock: clock.clone() },
@@ -99,6 +117,7 @@ impl ClientApi {
             registry,
             clock,
             removal,
+            feed,
             tasks,
             shares,
             deletions: Deletions::default(),
@@ -129,6 +148,9 @@ impl ClientApi {
             .merge(notifications::user_routes(api))
             .merge(claims::user_routes(api))
             .merge(ownership::user_routes(api))
+            .merge(event_stream::user_routes(api))
+            .merge(topic_socket::user_routes(api))
+            .merge(history::user_routes(api))
     }
 
     /// What devices may call.

@@ -8,7 +8,7 @@ use axum::{
     extract::{RawPathParams, Request, rejection::RawPathParamsRejection},
     response::Response,
 };
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use model::{Actor, AdminActor, Code, Refusal, TenantName};
 use runtime::http::{ConnectionInfo, OfTenant, json_body, problem, query, whole_body};
 use serde::de::DeserializeOwned;
@@ -66,6 +66,16 @@ impl<A> Call<A> {
     /// The header fields; no credential is among them.
     pub(crate) fn headers(&self) -> &HeaderMap {
         self.request.headers()
+    }
+
+    /// The query string, as it was written.
+    pub(crate) fn raw_query(&self) -> &str {
+        self.request.uri().query().unwrap_or_default()
+    }
+
+    /// A header that is there once.
+    pub(crate) fn header(&self, name: &str) -> Option<&HeaderValue> {
+        self.request.headers().get(name)
     }
 
     /// The JSON body.

@@ -5,7 +5,7 @@
 //! then it is put into the registry and told; what a caller may not see answers like what is not there.
 //!
 //! Read [`ClientApi`] first: its route tables, one of each noun, are the whole room. Beside them it notes when
-//! devices were connected.
+//! devices were connected, and hands out what happens ([`events`]).
 
 mod admin_devices;
 mod admin_grants;
@@ -18,6 +18,7 @@ mod claims;
 mod device;
 mod device_edit;
 mod device_self;
+mod events;
 mod granting;
 mod me;
 mod notifications;
@@ -45,6 +46,7 @@ mod fake_devices;
 mod testing;
 
 pub use api::{ClientApi, FactoryReset, Parts};
+pub use events::forgetting::Retention;
 pub use notifications::{Outlets, Push, PushSender, WebhookSigner};
 pub use openapi::openapi;
 pub use removal::DeviceRemoval;

@@ -3,7 +3,9 @@
 use utoipa::OpenApi;
 
 use crate::{
-    claims, device_edit, device_self, me,
+    claims, device_edit, device_self,
+    events::{event_stream, history, topic_socket},
+    me,
     notifications::{apps, deliveries, inbox, settings, webhooks},
     ownership, reports, user_connections, user_devices, user_grants,
 };
@@ -50,6 +52,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         ownership::accept,
         ownership::end,
         ownership::reset,
+        event_stream::listen,
+        topic_socket::open,
+        history::show,
     ),
     tags(
         (name = "people", description = "Who the caller is."),
@@ -58,6 +63,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         (name = "sharing", description = "What owners let others do."),
         (name = "notifications", description = "What happened, and how the caller hears of it."),
         (name = "device gateway", description = "What devices report, and ask of themselves."),
+        (name = "events", description = "What happened, live and from the log."),
     )
 )]
 struct Operations;

@@ -266,6 +266,7 @@ fn start(
         report_rates: ReportRates { telemetry_per_second: 100, notifications_per_minute: 600 },
         dialer: Some(Arc::clone(devices) as _),
         factory_reset,
+        retention: crate::Retention::default(),
     })
 }
 

@@ -24,7 +24,9 @@ use runtime::{
     jose::bearer,
 };
 
-use crate::{admin_key::AdminKey, device_identity::DeviceGuard, logins::Logins, users::Users};
+use crate::{
+    admin_key::AdminKey, device_identity::DeviceGuard, logins::Logins, subscribers::Subscribers, users::Users,
+};
 
 /// Every proof that this process can take.
 #[derive(Debug, Clone)]
@@ -34,6 +36,7 @@ pub struct Guards(Arc<Proofs>);
 struct Proofs {
     admin: AdminKey,
     users: Option<(Arc<Users>, Arc<Logins>)>,
+    subscribers: Option<Subscribers>,
     devices: Option<DeviceGuard>,
     clock: Clock,
     door_key: DoorKey,
@@ -43,17 +46,19 @@ impl Guards {
     /// Guards of a process without people: operators, and devices where a guard is given. Routes for people are
     /// refused.
     pub fn new(admin: AdminKey, devices: Option<DeviceGuard>, clock: Clock, door_key: DoorKey) -> Self {
-        Self(Arc::new(Proofs { admin, users: None, devices, clock, door_key }))
+        Self(Arc::new(Proofs { admin, users: None, subscribers: None, devices, clock, door_key }))
     }
 
     pub(crate) fn with_users(
         admin: AdminKey,
         users: (Arc<Users>, Arc<Logins>),
+        subscribers: Subscribers,
         devices: Option<DeviceGuard>,
         clock: Clock,
         door_key: DoorKey,
     ) -> Self {
-        Self(Arc::new(Proofs { admin, users: Some(users), devices, clock, door_key }))
+        let (users, subscribers) = (Some(users), Some(subscribers));
+        Self(Arc::new(Proofs { admin, users, subscribers, devices, clock, door_key }))
     }
 
     /// A router of these routes, each behind its guard. An actor that was proven is an extension of the request;
@@ -97,15 +102,24 @@ impl Gate {
                 request.extensions_mut().insert(AdminActor::new(&proofs.door_key, source));
             }
             Caller::User => {
-                let users = proofs.users.as_ref();
-                let (users, logins) =
-                    users.ok_or(Refusal::new(Code::TokenUnknownKey, "no one can sign in to this process"))?;
+                let (users, logins) = proofs.users.as_ref().ok_or_else(no_people)?;
                 let user = if request.headers().contains_key(AUTHORIZATION) {
                     users.prove(bearer(request.headers())?).await?
                 } else {
                     logins.prove(request.method(), request.headers()).await?
                 };
                 request.extensions_mut().insert(user);
+            }
+            Caller::Subscriber => {
+                let (users, _) = proofs.users.as_ref().ok_or_else(no_people)?;
+                let subscribers = proofs.subscribers.as_ref().ok_or_else(no_people)?;
+                let subscriber = subscribers.of_token(users, bearer(request.headers())?).await?;
+                request.extensions_mut().insert(subscriber);
+            }
+            Caller::Ticket => {
+                let subscribers = proofs.subscribers.as_ref().ok_or_else(no_people)?;
+                let subscriber = subscribers.of_ticket(request).await?;
+                request.extensions_mut().insert(subscriber);
             }
             Caller::Device => {
                 let refused = || Refusal::new(Code::NotGranted, "devices are not served by this process");
@@ -131,6 +145,10 @@ impl Gate {
         }
         response
     }
+}
+
+fn no_people() -> Refusal {
+    Refusal::new(Code::TokenUnknownKey, "no one can sign in to this process")
 }
 
 /// A handler that cannot see a credential cannot log, store or forward one.

@@ -21,7 +21,8 @@ use crate::{
     oidc::Providers,
     pushing::{Pusher, TokenDelivery},
     sign_in::{Handovers, SignIn, Welcome},
-    token_routes,
+    subscribers::Subscribers,
+    ticket_routes, token_routes,
     users::Users,
     well_known,
 };
@@ -137,7 +138,9 @@ impl Gateway {
         ));
         let devices = config.devices.map(|guard| guard.with_tokens(Arc::clone(&device_tokens)));
         let people = (users, Arc::clone(&logins));
-        let guards = Guards::with_users(config.admin_key, people, devices, clock.clone(), door_key);
+        let subscribers = Subscribers::new(&authorizer, registry.clone(), clock.clone(), door_key.clone());
+        let guards =
+            Guards::with_users(config.admin_key, people, subscribers, devices, clock.clone(), door_key);
         let endpoints = config.endpoints;
         Ok(Arc::new(Self {
             guards,
@@ -209,9 +212,10 @@ impl Gateway {
         self.guards.mount(routes)
     }
 
-    /// `POST /v1/token`, `GET /.well-known/jwks.json`, `GET /.well-known/tcpmux`, and signing in with a browser.
+    /// `POST /v1/token`, `POST /v1/tickets`, `GET /.well-known/jwks.json`, `GET /.well-known/tcpmux`, and signing in with a browser.
     pub fn user_routes(&self) -> Routes {
         token_routes::user_routes(&self.authorizer)
+            .merge(ticket_routes::user_routes(&self.store, &self.registry, &self.clock))
             .merge(well_known::routes(&self.authorizer, &self.endpoints, &self.command_line))
             .merge(self.sign_in.routes())
     }

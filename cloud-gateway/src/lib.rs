@@ -8,6 +8,7 @@
 //! - operators: the admin key → `AdminActor`
 //! - devices: [`DeviceGuard`] and the registry's admission → `DeviceActor`; [`device_verifier`] in the handshake;
 //!   device tokens, minted for sessions and brought by the [`TokenDelivery`]
+//! - subscribers to events: any of a provider's token, a proxy token, a ticket → `SubscriberActor`; tickets are issued here
 //! - proxy tokens: the authorizer, whose key file only this room reads
 //! - what the cloud shows to others: [`WebhookSecrets`] signs, [`PushAccount`] gets access tokens
 
@@ -27,6 +28,8 @@ mod push_account;
 mod pushing;
 mod schedule;
 mod sign_in;
+mod subscribers;
+mod ticket_routes;
 mod token_routes;
 mod users;
 mod webhook_secrets;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use model::{Code, Refusal, Secret, TenantName};
+use model::{Code, Refusal, Secret, TenantName, Timestamp};
 use runtime::{
     Clock, Tasks,
     jose::{
@@ -133,8 +133,8 @@ impl Providers {
         Ok(Self { providers, own_issuer: own_issuer.to_owned(), clock })
     }
 
-    /// The person that a token speaks of, its signature and every member verified.
-    pub(crate) async fn identify(&self, token: &str) -> Result<Person, Refusal> {
+    /// The person that a token speaks of, its signature and every member verified; and its end.
+    pub(crate) async fn identify(&self, token: &str) -> Result<(Person, Timestamp), Refusal> {
         let token = UnverifiedToken::read(token)?;
         if token.issuer() == self.own_issuer {
             // Whatever it says, and whether or not it verifies: a proxy token is no proof of who is calling.
@@ -149,7 +149,9 @@ impl Providers {
                 break;
             }
         }
-        provider.person(outcome?)
+        let body = outcome?;
+        let expires_at = body.expires_at;
+        Ok((provider.person(body)?, expires_at))
     }
 
     /// The provider of an issuer.

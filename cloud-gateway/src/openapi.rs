@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use crate::{token_routes, well_known};
+use crate::{ticket_routes, token_routes, well_known};
 
 /// This room's operations at the user door.
 pub fn openapi() -> utoipa::openapi::OpenApi {
@@ -11,7 +11,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 
 #[derive(OpenApi)]
 #[openapi(
-    paths(token_routes::for_user, well_known::keys, well_known::about_this_cloud),
+    paths(ticket_routes::issue, token_routes::for_user, well_known::keys, well_known::about_this_cloud),
     tags(
         (name = "tokens", description = "Tokens for the proxy, and what it takes to check them."),
     )

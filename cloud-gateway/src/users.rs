@@ -1,6 +1,6 @@
 //! People as this cloud knows them: one user per tenant, issuer and subject, made at the first call.
 
-use model::{DoorKey, Refusal, UserActor, UserId};
+use model::{DoorKey, Refusal, Timestamp, UserActor, UserId};
 use runtime::Clock;
 use store::{Store, StoreError};
 
@@ -23,8 +23,13 @@ impl Users {
 
     /// The user of a bearer token.
     pub(crate) async fn prove(&self, token: &str) -> Result<UserActor, Refusal> {
-        let person = self.providers.identify(token).await?;
-        self.of_person(person).await
+        self.prove_with_end(token).await.map(|(user, _)| user)
+    }
+
+    /// The user of a bearer token, and when that token ends.
+    pub(crate) async fn prove_with_end(&self, token: &str) -> Result<(UserActor, Timestamp), Refusal> {
+        let (person, expires_at) = self.providers.identify(token).await?;
+        Ok((self.of_person(person).await?, expires_at))
     }
 
     /// The providers that are believed.

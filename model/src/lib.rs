@@ -24,6 +24,7 @@ mod passcode;
 mod refusal;
 mod report;
 mod secret;
+mod subscriber;
 mod target;
 mod ticket;
 mod timestamp;
@@ -44,6 +45,7 @@ pub use report::{
     ReportIdError, ReportKind, Severity, Telemetry,
 };
 pub use secret::Secret;
+pub use subscriber::SubscriberActor;
 pub use target::{DeviceRef, Target, host_label, read_host_label};
 pub use ticket::{Ticket, TicketDigest, TicketError, TicketPurpose, TicketRecord};
 pub use timestamp::{DurationError, Timestamp, parse_duration};

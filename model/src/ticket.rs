@@ -1,6 +1,6 @@
 //! The single-use key to one WebSocket.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
@@ -38,6 +38,9 @@ pub struct TicketRecord {
     pub user: UserId,
     /// The only device that it reaches; `None`: every device of the user's.
     pub device: Option<DeviceId>,
+    /// The only devices that it reaches, where the token that it was made with was limited to some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<BTreeSet<DeviceId>>,
     /// The only service of that device that it opens.
     pub service: Option<ServiceName>,
     /// The user's level on that device when it was made.
@@ -135,6 +138,7 @@ mod tests {
             tenant: TenantName::default(),
             user: UserId::from_random([1; 16]),
             device: Some("cam-01".parse().unwrap()),
+            only: None,
             service: Some("web".parse().unwrap()),
             level: Some(Level::Operator),
             services: ServiceSet::only(["web".parse().unwrap()]),

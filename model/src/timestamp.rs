@@ -42,6 +42,12 @@ impl Timestamp {
         Self(self.0.saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
     }
 
+    /// RFC 3339 in UTC with milliseconds, as in `2026-11-21T21:31:00.250Z`.
+    pub fn rfc3339_millis(self) -> String {
+        let seconds = self.rfc3339();
+        format!("{}.{:03}Z", seconds.trim_end_matches('Z'), self.0.rem_euclid(1000))
+    }
+
     /// RFC 3339 in UTC with seconds, as in `2026-11-21T21:31:00Z`.
     pub fn rfc3339(self) -> String {
         let days = self.secs().div_euclid(86_400);

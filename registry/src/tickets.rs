@@ -100,6 +100,7 @@ mod tests {
             tenant: TenantName::default(),
             user: UserId::from_random(bytes),
             device: None,
+            only: None,
             service: None,
             level: None,
             services: ServiceSet::all(),

@@ -99,6 +99,7 @@ pub(crate) fn ticket(user: u8) -> TicketRecord {
         tenant: TenantName::default(),
         user: UserId::from_random([user; 16]),
         device: Some("cam-01".parse().unwrap()),
+        only: None,
         service: None,
         level: None,
         services: ServiceSet::all(),

@@ -19,6 +19,11 @@ pub enum Caller {
     Browser,
     /// A person whose provider vouches; the handler finds a `UserActor` in the extensions.
     User,
+    /// A person who listens to events, by a provider's token or a proxy token; the handler finds a
+    /// `SubscriberActor` in the extensions.
+    Subscriber,
+    /// Whoever opens a WebSocket with a single-use ticket; the handler finds a `SubscriberActor` in the extensions.
+    Ticket,
     /// Whoever shows a proxy token; the proxy checks it.
     ProxyToken,
     /// A connected device; the handler finds a `DeviceActor` in the extensions.

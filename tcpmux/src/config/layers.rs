@@ -268,6 +268,9 @@ telemetry_per_second = 2000
 notifications_per_minute = 120
 [claims]
 factory_reset = "owner"
+[events]
+days = 30
+max_rows = 10000000
 [drain]
 grace = "30s"
 "#;

@@ -8,6 +8,6 @@ pub use device_gateway::DeviceGateway;
 pub use layers::{Layers, Origin};
 pub(crate) use settings::split_host_port;
 pub use settings::{
-    Authorizer, CaSettings, Config, Cors, DeviceCa, DeviceIdSource, Drain, FactoryReset, Fcm, Listen,
+    Authorizer, CaSettings, Config, Cors, DeviceCa, DeviceIdSource, Drain, Events, FactoryReset, Fcm, Listen,
     LiveState, Oidc, Publish, Role, Store, Tls, WebhookSettings,
 };

@@ -56,6 +56,8 @@ pub struct Config {
     pub device_gateway: DeviceGateway,
     /// How devices come to owners and lose them.
     pub claims: Claims,
+    /// The event log.
+    pub events: Events,
     /// How a process leaves.
     pub drain: Drain,
 }
@@ -336,6 +338,16 @@ pub enum FactoryReset {
     Owner,
     /// The device's: whoever holds it may.
     Device,
+}
+
+/// How much of the event log is kept.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Events {
+    /// For how many days.
+    pub days: u32,
+    /// How many events at most.
+    pub max_rows: u64,
 }
 
 /// How a process leaves.

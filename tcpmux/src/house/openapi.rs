@@ -13,7 +13,7 @@ use utoipa::{
     Modify, OpenApi,
     openapi::{
         Server,
-        security::{Http, HttpAuthScheme, SecurityScheme},
+        security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
     },
 };
 
@@ -90,5 +90,8 @@ impl Modify for Schemes {
             scheme.description = Some(description.into());
             components.add_security_scheme(name, SecurityScheme::Http(scheme));
         }
+        let said = "Of `POST /v1/tickets`: once, within a minute.";
+        let ticket = ApiKey::Query(ApiKeyValue::with_description("ticket", said));
+        components.add_security_scheme("ticket", SecurityScheme::ApiKey(ticket));
     }
 }

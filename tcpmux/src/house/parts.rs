@@ -4,7 +4,7 @@ use std::{future::Future, path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use ca::{DeploymentDomain, DeviceNaming, FileKeys, Hierarchy, NameSource};
-use client_api::{ClientApi, DeviceRemoval, FactoryReset, ReportRates};
+use client_api::{ClientApi, DeviceRemoval, FactoryReset, ReportRates, Retention};
 use cloud_gateway::{
     AdminKey, Client, DeviceGuard, Endpoints, Gateway, Guards, ProviderConfig, SignInConfig, TenantRule,
 };
@@ -183,6 +183,7 @@ impl Parts {
                 config::FactoryReset::Owner => FactoryReset::Owner,
                 config::FactoryReset::Device => FactoryReset::Device,
             },
+            retention: Retention { age: days(config.events.days), events: config.events.max_rows },
         });
         let issuer = Issuer {
             name: gateway.issuer().to_owned(),

@@ -65,6 +65,7 @@ async fn every_operation_says_who_may_call_it_and_how_it_refuses() {
         let caller = callers.get(&route).map_or("", String::as_str);
         let is_right = match caller {
             "anyone" => asked.is_empty(),
+            "subscriber" => asked == BTreeSet::from(["proxytoken", "user"]),
             other => asked.contains(other),
         };
         if !is_right {

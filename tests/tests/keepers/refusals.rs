@@ -151,6 +151,7 @@ impl Scene {
             .replace("{user}", "somebody")
             .replace("{provider}", "nobody")
             .replace("{delivery}", "msg_0")
+            .replace("{topic}", "default.telemetry")
             .replace("{name}", "default");
         let method: Method = route["method"].as_str().unwrap().parse().unwrap();
         let call = door.call(method, &path);
@@ -201,6 +202,8 @@ impl Expected {
 
 const PUBLIC: Expected = Expected::of_all(&[200]);
 const REFUSED: Expected = Expected::of_all(&[401]);
+/// What only opens WebSockets says so first; tests/tests/tickets.rs tries it with every kind of ticket.
+const NO_WEBSOCKET: Expected = Expected::of_all(&[426]);
 /// Without a body there is nothing to enrol: whoever shows a certificate is told so.
 const REENROL: Expected = Expected {
     nobody: &[401],
@@ -259,6 +262,10 @@ const EXPECTED: &[(&str, &str, &str, Expected)] = &[
     ("user", "GET", "/v1/transfers", REFUSED),
     ("user", "POST", "/v1/transfers/{id}/accept", REFUSED),
     ("user", "DELETE", "/v1/transfers/{id}", REFUSED),
+    ("user", "GET", "/v1/devices/{id}/history", REFUSED),
+    ("user", "POST", "/v1/tickets", REFUSED),
+    ("user", "GET", "/v1/events", REFUSED),
+    ("user", "GET", "/v1/topics/{topic}", NO_WEBSOCKET),
     ("user", "GET", "/d/{device}/{service}/{*path}", REFUSED),
     ("user", "POST", "/d/{device}/{service}/{*path}", REFUSED),
     ("user", "PUT", "/d/{device}/{service}/{*path}", REFUSED),
