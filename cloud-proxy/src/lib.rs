@@ -42,6 +42,7 @@ mod splice;
 mod streams;
 mod surroundings;
 mod target;
+mod tickets;
 mod tokens;
 mod trace;
 mod upload;

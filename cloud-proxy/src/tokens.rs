@@ -118,6 +118,12 @@ impl Tokens {
         Ok(token)
     }
 
+    /// The name of our own authorizer; empty where there is none.
+    pub(crate) fn own_issuer(&self) -> &str {
+        let own = self.issuers.iter().find(|issuer| issuer.rule == IssuerRule::Authorizer);
+        own.map_or("", |issuer| &issuer.name)
+    }
+
     async fn verify(&self, text: &str, now: Timestamp) -> Result<ProxyToken, TokenError> {
         let unverified = UnverifiedToken::read(text)?;
         let issuer = self.issuers.iter().find(|issuer| issuer.name == unverified.issuer());

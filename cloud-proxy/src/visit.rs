@@ -1,6 +1,6 @@
 //! One request's way from the door to the device: every step is one call, every no ends it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::body::Body;
 use http::{
@@ -26,6 +26,7 @@ use crate::{
     streams::{self, Handshake},
     surroundings::Call,
     target::{self, Asked, Form},
+    tickets,
     tokens::ProxyToken,
     trace::Trace,
     upload::Upload,
@@ -96,7 +97,7 @@ impl Visit<'_> {
         if around.tasks.draining().is_cancelled() {
             return Err(answer::draining());
         }
-        let asked = target::read(hosts, self.parts)?;
+        let mut asked = target::read(hosts, self.parts)?;
         account.form(asked.form);
         if let Some(response) = cors.preflight(&self.parts.method, headers) {
             return Ok(Outcome::Here(response));
@@ -108,9 +109,13 @@ impl Visit<'_> {
         let now = around.clock.now();
         let browsers =
             browsers.as_ref().filter(|_| asked.form == Form::Host && !headers.contains_key(AUTHORIZATION));
-        let token = match browsers {
-            None => tokens.of_request(headers, now).await?,
-            Some(browsers) => {
+        let token = match (tickets::shown(self.parts.uri.query(), headers, &shape)?, browsers) {
+            (Some(ticket), _) => {
+                asked.forwarded = tickets::without(&asked.forwarded);
+                Arc::new(tickets::take(&around.registry, &ticket, tokens.own_issuer(), now).await?)
+            }
+            (None, None) => tokens.of_request(headers, now).await?,
+            (None, Some(browsers)) => {
                 let present = Present { hosts, tokens, grants: around.registry.grants(), now };
                 match browsers.receive(&asked, self.parts, shape.exchange, &present).await? {
                     Received::Known(token) => token,

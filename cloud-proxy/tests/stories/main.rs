@@ -14,6 +14,7 @@ mod published;
 mod raw_streams;
 mod refusals;
 mod request_smuggling;
+mod tickets;
 mod token_table;
 mod truncation;
 mod upgrades;
