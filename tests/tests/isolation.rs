@@ -49,10 +49,13 @@ async fn what_is_another_tenants_answers_like_what_is_not_there() {
     assert_eq!(scene.state_of_umbra().await, before, "nothing of the other tenant was changed");
 
     // The control: one's own answers otherwise. What ends things goes last.
-    routes.sort_by_key(|route| (route.method == Method::DELETE, route.path.len()));
-    // A notification would have to come from a device first.
-    let has_own =
-        |route: &&Route| !route.places().is_empty() && !route.path.starts_with("/v1/notifications/");
+    routes.sort_by_key(|route| {
+        (route.method == Method::DELETE, route.path.ends_with("/owner"), route.path.len())
+    });
+    // A notification would have to come from a device first; an offer is accepted by whom it was made to, so that
+    // withdrawing it is the control of its id.
+    let without = ["/v1/notifications/{id}/read", "/v1/transfers/{id}/accept"];
+    let has_own = |route: &&Route| !route.places().is_empty() && !without.contains(&route.path.as_str());
     for route in routes.iter().filter(has_own) {
         let absent = scene.answer(route, &route.all(Whose::Absent)).await.expect("known");
         let own = scene.answer(route, &route.all(Whose::Own)).await.expect("known");
@@ -92,6 +95,7 @@ enum Kind {
     Webhook,
     Delivery,
     Notification,
+    Transfer,
     /// Nobody's: a path inside a device's own service, a sign-in provider.
     Free,
 }
@@ -103,6 +107,7 @@ impl Kind {
             "id" if path.starts_with("/v1/devices/{id}") => Some(Self::Device),
             "id" if path.starts_with("/v1/webhooks/{id}") => Some(Self::Webhook),
             "id" if path.starts_with("/v1/notifications/{id}") => Some(Self::Notification),
+            "id" if path.starts_with("/v1/transfers/{id}") => Some(Self::Transfer),
             "delivery" => Some(Self::Delivery),
             "user" => Some(Self::User),
             "service" => Some(Self::Service),
@@ -193,6 +198,7 @@ struct Tenant {
     device: String,
     webhook: String,
     delivery: String,
+    transfer: String,
     online: Device,
     _twin: EnrolledDevice,
 }
@@ -223,6 +229,8 @@ impl Scene {
             (Kind::Webhook, _) => tenant.webhook.clone(),
             (Kind::Delivery, Whose::Absent) => format!("msg_{}", "0".repeat(32)),
             (Kind::Delivery, _) => tenant.delivery.clone(),
+            (Kind::Transfer, Whose::Absent) => format!("tr_{}", "0".repeat(32)),
+            (Kind::Transfer, _) => tenant.transfer.clone(),
             // Numbers are of the whole log; the first are of the tenant that was made first.
             (Kind::Notification, Whose::Foreign) => "ev_2".into(),
             (Kind::Notification, _) => "ev_999999999".into(),
@@ -293,6 +301,7 @@ impl Scene {
             &umbra.friend_id,
             &umbra.webhook,
             &umbra.delivery,
+            &umbra.transfer,
             "Canary of umbra",
             "umbra-tag",
         ];
@@ -336,6 +345,9 @@ impl Tenant {
         let path = format!("/v1/devices/{device}/grants/{friend_id}");
         let shared = cloud.user().call(Method::PUT, &path).bearer(&owner).json(&json!({"level": "viewer"}));
         shared.send().await.expect(200).await;
+        let offer = cloud.user().post(&format!("/v1/devices/{device}/transfers")).bearer(&owner);
+        let offer = offer.json(&json!({"to": friend_id})).send().await.expect(201).await.json().await;
+        let transfer = offer["id"].as_str().unwrap().to_owned();
         let hook = json!({"url": format!("http://127.0.0.1:9/{name}")});
         let hook =
             cloud.user().post("/v1/webhooks").bearer(&owner).json(&hook).send().await.expect(201).await;
@@ -343,7 +355,7 @@ impl Tenant {
         let trial = cloud.user().post(&format!("/v1/webhooks/{webhook}/test")).bearer(&owner);
         let trial = trial.send().await.expect(202).await.json().await;
         let delivery = trial["id"].as_str().unwrap().to_owned();
-        Self { name, owner, owner_id, friend_id, device, webhook, delivery, online, _twin: twin }
+        Self { name, owner, owner_id, friend_id, device, webhook, delivery, transfer, online, _twin: twin }
     }
 }
 
