@@ -23,6 +23,11 @@ fn step(line: &str) -> Step {
         ["curl", ..] if line.contains("/d/cam-01/web/") => Step::Prints("nginx behind the tunnel"),
         ["tcpmux-client", "enroll", ..] => Step::Prints("cam-01"),
         ["TOKEN=$(tcpmux", ..] => Step::Prints(""),
+        ["curl", ..] if line.contains("$CLOUD") => Step::Elsewhere,
+        ["tcpmux", "tenant", "new", ..] => Step::Prints("acme stands"),
+        ["tcpmux", "tenant", "rm", ..] => Step::Prints("acme is removed"),
+        ["tcpmux", "audit", "ls", ..] => Step::Prints("tenant.remove"),
+        ["tcpmux", "audit", "verify", ..] => Step::Prints("whole"),
         // A real sshd answers in the module `tcp`; here nothing stands behind the service's name.
         ["ssh", ..] => Step::Elsewhere,
         _ => panic!("the README has a command that no test runs: {line}"),
@@ -84,7 +89,9 @@ async fn the_demo_checks_itself_and_its_suggestions_work() {
     let said = demo.log();
     let suggested: Vec<&str> = said
         .lines()
-        .filter(|line| ["curl ", "ID=", "TOKEN="].iter().any(|start| line.starts_with(start)))
+        .filter(|line| {
+            ["curl ", "CA=", "CLOUD=", "ID=", "BOB=", "TOKEN="].iter().any(|start| line.starts_with(start))
+        })
         .collect();
     assert!(suggested.len() >= 8, "{said}");
     let mut set = String::new();
@@ -100,6 +107,25 @@ async fn the_demo_checks_itself_and_its_suggestions_work() {
         } else {
             set += &format!("{line}\n");
         }
+    }
+    // What the README says of people, against the people of the demo.
+    let text = std::fs::read_to_string(workspace().join("README.md")).unwrap();
+    let lines: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("$ "))
+        .filter(|line| line.contains("$CLOUD"))
+        .collect();
+    assert!(lines.len() >= 8, "the README lost its calls for people: {lines:?}");
+    for line in lines {
+        let line = line.replacen("curl ", "curl --fail-with-body -sS ", 1);
+        // A new code comes to the device a moment after it was let go.
+        eventually_within(Duration::from_secs(15), &line, || async {
+            let finished = place.run(&format!("{set}{line}"), b"").await;
+            let is_stream = line.contains("--max-time");
+            let ended_well = finished.code == 0 || is_stream && finished.code == 28;
+            if ended_well { Ok(()) } else { Err(format!("{}{}", finished.stdout, finished.stderr)) }
+        })
+        .await;
     }
 }
 

@@ -25,8 +25,22 @@ pub(super) async fn walk(stage: &Stage, to_the_end: bool) -> anyhow::Result<()> 
         stage.ok(what, &said);
     };
 
-    let alice = people(stage).await?;
-    step("people", "alice signed in and may operate all three; bob signed in and may nothing".into());
+    let (alice, bob) = people(stage).await?;
+    step("people", "alice and bob signed in; neither may anything yet".into());
+
+    for device in ["cam-01", "gate-02", "pi-03"] {
+        claim(stage, &alice, device).await?;
+    }
+    step("claim", "alice read three codes off the devices: she owns them, and the codes are gone".into());
+
+    let heard = share(stage, &alice, &bob).await?;
+    step(
+        "share",
+        format!("cam-01 with bob, to look at; alice heard of it live, {} ms later", heard.as_millis()),
+    );
+
+    telemetry(stage, &alice).await?;
+    step("telemetry", "a program on cam-01 left a temperature; alice reads it in the history".into());
 
     let token = proxy_token(stage, &alice).await?;
     step("token", "alice's identity became a token for the proxy".into());
@@ -47,7 +61,7 @@ pub(super) async fn walk(stage: &Stage, to_the_end: bool) -> anyhow::Result<()> 
     step("upload", "POST of 200 kB: came back byte for byte".into());
 
     refusals(stage, &token).await?;
-    step("refusals", "no token 401, no grant 403, no such service 404".into());
+    step("refusals", "no token 401, no grant 403, only a look 403, no such service 404".into());
 
     let first = first_event(stage, &token).await?;
     step("events", format!("the first server-sent event after {} ms", first.as_millis()));
@@ -66,21 +80,86 @@ pub(super) async fn walk(stage: &Stage, to_the_end: bool) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Signs alice and bob in; alice gets her grants from the operator. Gives alice's identity token.
-async fn people(stage: &Stage) -> anyhow::Result<String> {
-    let mut identity = String::new();
-    for (name, may) in [("bob", false), ("alice", true)] {
-        identity = stage.provider.token(name)?;
-        let me = stage.user(Method::GET, "/v1/me", Some(&identity), "").await?;
-        ensure!(me.status() == StatusCode::OK, "/v1/me of {name}: {}", me.status());
-        let me: Value = serde_json::from_slice(me.body())?;
-        let id = me["id"].as_str().context("/v1/me has no id")?.to_owned();
-        for device in ["cam-01", "gate-02", "pi-03"].into_iter().filter(|_| may) {
-            let path = format!("/admin/api/devices/{device}/grants/{id}");
-            stage.admin(Method::PUT, &path, json!({"level": "operator"})).await?;
+/// Signs alice and bob in. Gives alice's identity token, and bob's id.
+async fn people(stage: &Stage) -> anyhow::Result<(String, String)> {
+    let alice = stage.provider.token("alice")?;
+    signed_in(stage, &alice).await?;
+    let bob = signed_in(stage, &stage.provider.token("bob")?).await?;
+    Ok((alice, bob))
+}
+
+/// A person's first call makes the user; the user's id.
+async fn signed_in(stage: &Stage, identity: &str) -> anyhow::Result<String> {
+    let me = stage.user(Method::GET, "/v1/me", Some(identity), "").await?;
+    ensure!(me.status() == StatusCode::OK, "/v1/me: {}", me.status());
+    let me: Value = serde_json::from_slice(me.body())?;
+    Ok(me["id"].as_str().context("/v1/me has no id")?.to_owned())
+}
+
+/// Reads the code that a device shows, as its owner to be would, and claims the device with it.
+async fn claim(stage: &Stage, identity: &str, device: &str) -> anyhow::Result<()> {
+    let file = stage.claim_code(device);
+    let code = until_there(&format!("{device} shows no claim code"), || std::fs::read_to_string(&file).ok());
+    let body = json!({"code": code.await?.trim()}).to_string();
+    let answer = stage.user(Method::POST, "/v1/claims", Some(identity), body.clone()).await?;
+    let said = String::from_utf8_lossy(answer.body()).into_owned();
+    ensure!(answer.status() == StatusCode::CREATED, "claiming {device}: {} {said}", answer.status());
+    let again = stage.user(Method::POST, "/v1/claims", Some(identity), body).await?;
+    ensure!(again.status() != StatusCode::CREATED, "the code of {device} served twice");
+    until_there(&format!("{device} still shows its code"), || (!file.exists()).then_some(())).await
+}
+
+/// Shares cam-01 with bob, and tells how long it took until alice heard of it.
+async fn share(stage: &Stage, alice: &str, bob: &str) -> anyhow::Result<Duration> {
+    let head = format!(
+        "GET /v1/events HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {alice}\r\naccept: text/event-stream\r\n\r\n"
+    );
+    let mut socket = user_door(stage).await?;
+    socket.write_all(head.as_bytes()).await?;
+    until(&mut socket, b"200 OK").await?;
+    let start = Instant::now();
+    let path = format!("/v1/devices/cam-01/grants/{bob}");
+    let shared = stage.user(Method::PUT, &path, Some(alice), r#"{"level":"viewer"}"#).await?;
+    ensure!(shared.status().is_success(), "sharing cam-01: {}", shared.status());
+    until(&mut socket, b"grant.changed").await?;
+    Ok(start.elapsed())
+}
+
+/// A program on cam-01 leaves a measurement with the daemon; it comes to stand in the history.
+async fn telemetry(stage: &Stage, alice: &str) -> anyhow::Result<()> {
+    let address = stage.local_api()?;
+    let body = r#"{"data":{"temperature":21.5}}"#;
+    let mut socket = TcpStream::connect(address).await?;
+    let request = format!(
+        "POST /v1/telemetry HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    socket.write_all(request.as_bytes()).await?;
+    until(&mut socket, b"202 Accepted").await?;
+    let look = async {
+        loop {
+            let path = "/v1/devices/cam-01/history?type=telemetry";
+            let history = stage.user(Method::GET, path, Some(alice), "").await?;
+            if String::from_utf8_lossy(history.body()).contains("21.5") {
+                return anyhow::Ok(());
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
-    }
-    Ok(identity)
+    };
+    tokio::time::timeout(PATIENCE, look).await.context("the telemetry did not come to the history")?
+}
+
+/// Looks again and again until something is there.
+async fn until_there<T>(missing: &str, look: impl Fn() -> Option<T>) -> anyhow::Result<T> {
+    let looking = async {
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looking).await.with_context(|| missing.to_owned())
 }
 
 async fn proxy_token(stage: &Stage, identity: &str) -> anyhow::Result<String> {
@@ -94,7 +173,9 @@ async fn refusals(stage: &Stage, token: &str) -> anyhow::Result<()> {
     let nobody = stage.user(Method::GET, "/d/cam-01/web/", None, "").await?;
     ensure!(nobody.status() == StatusCode::UNAUTHORIZED, "without a token: {}", nobody.status());
     let bob = proxy_token(stage, &stage.provider.token("bob")?).await?;
-    let stranger = stage.user(Method::GET, "/d/cam-01/web/", Some(&bob), "").await?;
+    let looker = stage.user(Method::POST, "/d/cam-01/web/api/echo", Some(&bob), "x").await?;
+    ensure!(looker.status() == StatusCode::FORBIDDEN, "a viewer who posts: {}", looker.status());
+    let stranger = stage.user(Method::GET, "/d/gate-02/web/", Some(&bob), "").await?;
     ensure!(stranger.status() == StatusCode::FORBIDDEN, "without a grant: {}", stranger.status());
     let missing = stage.user(Method::GET, "/d/cam-01/nothing/", Some(token), "").await?;
     ensure!(missing.status() == StatusCode::NOT_FOUND, "a service that is not there: {}", missing.status());
@@ -176,3 +257,6 @@ async fn until(socket: &mut (impl AsyncReadExt + Unpin), wanted: &[u8]) -> anyho
     };
     tokio::time::timeout(Duration::from_secs(10), reading).await.context("no event in ten seconds")?
 }
+
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_secs(15);

@@ -39,6 +39,8 @@ pub(super) struct Stage {
     /// Tasks of the provider and the devices' programs; the cloud has its own.
     tasks: Tasks,
     daemons: Vec<Daemon>,
+    /// Where programs on cam-01 leave their telemetry.
+    local_api: Option<SocketAddr>,
 }
 
 impl Stage {
@@ -55,8 +57,16 @@ impl Stage {
         let house =
             House::build(config, data, clock).await.map_err(|failure| anyhow::anyhow!("{failure}"))?;
         let client = admin_client(&path.join(data::ROOT)).map_err(|failure| anyhow::anyhow!("{failure}"))?;
-        let mut stage =
-            Self { house, provider, client, data: path.to_owned(), admin_key, tasks, daemons: vec![] };
+        let mut stage = Self {
+            house,
+            provider,
+            client,
+            data: path.to_owned(),
+            admin_key,
+            tasks,
+            daemons: vec![],
+            local_api: None,
+        };
         stage.ok("CA", &stage.house.root_fingerprint());
         stage.ok("cloud", &stage.user_url());
         stage.ok("sign-in", stage.provider.issuer());
@@ -67,6 +77,16 @@ impl Stage {
     /// The user door's address.
     pub(super) fn user_url(&self) -> String {
         format!("https://localhost:{}", self.house.listening().user.map_or(0, |address| address.port()))
+    }
+
+    /// The file in which a device shows its claim code while nobody owns it.
+    pub(super) fn claim_code(&self, device: &str) -> PathBuf {
+        self.data.join("devices").join(device).join("claim_code")
+    }
+
+    /// The local API of cam-01's daemon.
+    pub(super) fn local_api(&self) -> anyhow::Result<SocketAddr> {
+        self.local_api.context("cam-01 has no local API")
     }
 
     /// The file with the cloud's root certificate.
@@ -143,7 +163,12 @@ impl Stage {
             "Try next, in another terminal in this directory:".into(),
             String::new(),
             "# alice signs in, gets a token for the devices, and calls one".into(),
+            format!("CA={ca}"),
+            format!("CLOUD={cloud}"),
             format!("ID=$(curl -s {issuer}/token/alice)"),
+            format!(
+                "BOB=$(curl -s --cacert {ca} -H \"Authorization: Bearer $(curl -s {issuer}/token/bob)\" {cloud}/v1/me | sed 's/.*\"id\":\"\\([^\"]*\\)\".*/\\1/')"
+            ),
             format!(
                 "TOKEN=$(curl -s --cacert {ca} -X POST -H \"Authorization: Bearer $ID\" {cloud}/v1/token | sed 's/.*\"token\":\"\\([^\"]*\\)\".*/\\1/')"
             ),
@@ -154,6 +179,10 @@ impl Stage {
             format!(
                 "curl --cacert {ca} -H \"Authorization: Bearer $TOKEN\" -N --max-time 3 {cloud}/d/cam-01/web/api/clock"
             ),
+            format!(
+                "curl --cacert {ca} -H \"Authorization: Bearer $ID\" \"{cloud}/v1/devices/cam-01/history?order=desc&limit=5\""
+            ),
+            format!("curl --cacert {ca} -H \"Authorization: Bearer $ID\" {cloud}/v1/devices"),
             String::new(),
             "# the operator: a passcode for a new device, the list of devices".into(),
             format!(
@@ -199,6 +228,11 @@ impl Stage {
         ];
         for (device, services) in cast {
             let id: DeviceId = device.parse()?;
+            let known = format!("/admin/api/devices/{device}");
+            if self.admin(Method::GET, &known, Value::Null).await.is_ok() {
+                // Of an earlier demo, whose people have gone with its sign-in provider.
+                self.admin(Method::DELETE, &known, Value::Null).await?;
+            }
             let made =
                 self.admin(Method::POST, "/admin/api/otp", json!({"device": device, "ttl": "10m"})).await?;
             let enrolment: EnrolmentString =
@@ -220,8 +254,13 @@ impl Stage {
             let time = TrustedTime::new(Clock::system(), build_time());
             tcpmux_client::enroll(&request, &time).await?;
             let specs: Vec<ServiceSpec> = services.iter().map(|(name, to)| exposed(name, to)).collect();
-            let config = DaemonConfig::new(state, Services::new(&specs, false, None)?);
-            self.daemons.push(Daemon::start(config, Clock::system(), Tasks::new()).await?);
+            let mut config = DaemonConfig::new(state, Services::new(&specs, false, None)?);
+            if device == "cam-01" {
+                config.local_api = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+            }
+            let daemon = Daemon::start(config, Clock::system(), Tasks::new()).await?;
+            self.local_api = self.local_api.or(daemon.local_api());
+            self.daemons.push(daemon);
             self.until_online(device, true).await?;
             let names: Vec<&str> = services.iter().map(|(name, _)| *name).collect();
             self.ok(device, &format!("enrolled by passcode, online, serves {}", names.join(", ")));
