@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use model::{ClaimCode, DeviceRef, DisconnectCause, RequestId, Secret, Target, TenantName, Timestamp};
+use model::{ClaimCode, DeviceRef, DisconnectCause, RequestId, Target, TenantName};
 use tcpmux_proto::{
     BoxFuture, Dialer, OpenError, SessionHandle, StreamHeader, TunnelStream,
     agent::{AgentError, AgentReply, AgentRequest, ask},
@@ -174,13 +174,6 @@ async fn what_this_daemon_does_not_know_is_refused_in_words() {
     let session = soon(cloud.next_session()).await;
     let reply = call(&session, AgentRequest::Unknown).await.unwrap();
     assert!(matches!(&reply, AgentReply::Refused { reason } if reason.contains("update")), "{reply:?}");
-    let token = AgentRequest::DeviceToken {
-        token: Secret::new("t".into()),
-        expires_at: Timestamp(1),
-        gateway: "https://localhost:1".into(),
-    };
-    let reply = call(&session, token).await.unwrap();
-    assert!(matches!(reply, AgentReply::Refused { .. }), "{reply:?}");
 }
 
 fn agent_header() -> StreamHeader {

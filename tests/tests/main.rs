@@ -11,6 +11,7 @@ mod alone {
 }
 
 mod audit;
+mod claims;
 mod commands;
 mod device_gateway;
 
@@ -26,6 +27,7 @@ mod keepers {
 }
 
 mod enrolment;
+mod events;
 mod headers;
 mod http_matrix;
 mod isolation;

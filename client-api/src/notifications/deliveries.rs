@@ -129,8 +129,9 @@ pub(crate) async fn test(api: Arc<Inner>, call: Call<UserActor>) -> Result<Respo
         "id": id,
         "source": format!("/tenants/{}", hook.tenant),
         "type": TRIAL,
-        "time": now.rfc3339(),
+        "time": now.rfc3339_millis(),
         "datacontenttype": "application/json",
+        "tenant": hook.tenant,
         "data": {"webhook": hook.id},
     });
     let trial = NewDelivery {

@@ -6,7 +6,6 @@
 
 pub(crate) mod apps;
 mod channel;
-mod cloud_event;
 mod courier;
 pub(crate) mod deliveries;
 mod fcm_channel;

@@ -8,7 +8,8 @@ use model::DeliveryId;
 use runtime::{Clock, Tasks};
 use store::{EventRow, NewDelivery, Recipient, Sorted, Store, StoreError, WebhookRow};
 
-use super::{cloud_event, courier::Courier, fcm_message, notice::Told, settings::Settings};
+use super::{courier::Courier, fcm_message, notice::Told, settings::Settings};
+use crate::events::cloud_event::CloudEvent;
 
 /// Reads the log until the process drains.
 pub(crate) async fn run(store: Store, clock: Clock, tasks: Tasks, courier: Arc<Courier>) {
@@ -125,7 +126,7 @@ fn plan(
         }
         for webhook in &recipient.webhooks {
             if passes(settings.channels.webhook) && wants(webhook, &event) {
-                let body = envelope.get_or_insert_with(|| cloud_event::of(&event).to_string());
+                let body = envelope.get_or_insert_with(|| CloudEvent::of(&event).text());
                 deliveries.push(NewDelivery {
                     id: fresh(),
                     user: recipient.user.clone(),

@@ -2,12 +2,14 @@
 
 mod device_gateway;
 mod layers;
+mod people;
 mod settings;
 
 pub use device_gateway::DeviceGateway;
 pub use layers::{Layers, Origin};
+pub use people::{Claims, Events, FactoryReset, Fcm, WebhookSettings};
 pub(crate) use settings::split_host_port;
 pub use settings::{
-    Authorizer, CaSettings, Config, Cors, DeviceCa, DeviceIdSource, Drain, Events, FactoryReset, Fcm, Listen,
-    LiveState, Oidc, Publish, Role, Store, Tls, WebhookSettings,
+    Authorizer, CaSettings, Config, Cors, DeviceCa, DeviceIdSource, Drain, Listen, LiveState, Oidc, Publish,
+    Role, Store, Tls,
 };

@@ -6,7 +6,7 @@ use model::{DeviceId, Secret, ServiceName, TenantName};
 use registry::RedisAddress;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::DeviceGateway;
+use super::{Claims, DeviceGateway, Events, Fcm, WebhookSettings};
 
 /// Everything that can be set. Every key has a default.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -294,60 +294,6 @@ pub struct CaSettings {
     pub device_certificate_days: u32,
     /// How long after its end a certificate still renews itself.
     pub renew_after_expiry_days: u32,
-}
-
-/// Which addresses webhooks may lead to.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct WebhookSettings {
-    /// Networks that are called although they are not of the public Internet.
-    pub allow: Vec<ipnet::IpNet>,
-    /// A PEM file with roots for receivers' certificates, beside the system's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca: Option<PathBuf>,
-}
-
-/// The account that sends push messages.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fcm {
-    /// The service account's JSON file, mode 0600.
-    pub credentials_file: PathBuf,
-    /// The service's address.
-    #[serde(default = "fcm_url")]
-    pub url: String,
-}
-
-fn fcm_url() -> String {
-    "https://fcm.googleapis.com".into()
-}
-
-/// How devices come to owners and lose them.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Claims {
-    /// Whose word ends an ownership when a device is reset.
-    pub factory_reset: FactoryReset,
-}
-
-/// Whose word ends an ownership when a device is reset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FactoryReset {
-    /// The owner's or an operator's alone.
-    Owner,
-    /// The device's: whoever holds it may.
-    Device,
-}
-
-/// How much of the event log is kept.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Events {
-    /// For how many days.
-    pub days: u32,
-    /// How many events at most.
-    pub max_rows: u64,
 }
 
 /// How a process leaves.

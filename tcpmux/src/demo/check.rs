@@ -99,7 +99,8 @@ async fn signed_in(stage: &Stage, identity: &str) -> anyhow::Result<String> {
 /// Reads the code that a device shows, as its owner to be would, and claims the device with it.
 async fn claim(stage: &Stage, identity: &str, device: &str) -> anyhow::Result<()> {
     let file = stage.claim_code(device);
-    let code = until_there(&format!("{device} shows no claim code"), || std::fs::read_to_string(&file).ok());
+    let without = format!("{device} shows no claim code");
+    let code = until_there(&without, || std::fs::read_to_string(&file).ok());
     let body = json!({"code": code.await?.trim()}).to_string();
     let answer = stage.user(Method::POST, "/v1/claims", Some(identity), body.clone()).await?;
     let said = String::from_utf8_lossy(answer.body()).into_owned();

@@ -284,7 +284,6 @@ fn bad_openings() -> Vec<Vec<u8>> {
         with(&|bytes| bytes[73] = 0),
         stream_header(1, "ssh"),
         stream_header(1, "tcpmux.agent"),
-        stream_header(3, "tcpmux.agent"),
         stream_header(1, "../web"),
         garbage(100),
     ]

@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use model::RequestId;
 use tcpmux_proto::{
     ALPN, CloudMessage,
-    frame::{ACK, FrameHeader, FrameKind, HEADER_LEN, SYN},
+    frame::{ACK, FrameHeader, FrameKind, HEADER_LEN, RST, SYN},
 };
 use tests::{Cloud, Identity};
 use tokio::{
@@ -88,12 +88,15 @@ impl Peer {
         timeout(Duration::from_secs(10), read).await.expect("a frame or the end")
     }
 
-    /// The next stream that the cloud opens: its id and its first bytes.
+    /// The next stream that the cloud opens to a service: its id and its first bytes. Calls to the daemon itself are
+    /// reset.
     pub(super) async fn opened(&mut self) -> Option<(u32, Vec<u8>)> {
         loop {
             let (header, payload) = self.frame().await?;
             if header.kind == FrameKind::Ping && header.has(SYN) {
                 self.send(&FrameHeader::ping(ACK, header.length).encode()).await;
+            } else if header.has(SYN) && payload.get(3) == Some(&TO_THE_DAEMON) {
+                self.send(&frame(header.stream, ACK | RST, b"")).await;
             } else if header.has(SYN) {
                 return Some((header.stream, payload));
             }
@@ -179,3 +182,6 @@ pub(super) fn stream_header(kind: u8, service: &str) -> Vec<u8> {
     bytes[1..3].copy_from_slice(&length);
     bytes
 }
+
+/// The kind of a stream that is a call to the daemon, in its header.
+const TO_THE_DAEMON: u8 = 3;
