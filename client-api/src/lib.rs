@@ -5,7 +5,7 @@
 //! then it is put into the registry and told; what a caller may not see answers like what is not there.
 //!
 //! Read [`ClientApi`] first: its route tables, one of each noun, are the whole room. Beside them it notes when
-//! devices were connected, and hands out what happens ([`events`]).
+//! devices were connected, and hands out what happens (`events`).
 
 mod admin_devices;
 mod admin_grants;
