@@ -8,7 +8,7 @@ use crate::{AuditEntry, Store, StoreError, audit, devices, grants};
 impl Store {
     /// Gives a user of the same tenant a right on a device that `owner` owns, in place of any that the user has
     /// there. Returns the tenant's new grant sequence number. Grants of the device that are past their end go
-    /// away; of those that live there are at most [`MOST_GRANTS`].
+    /// away; of those that live there are at most 200.
     pub async fn share_device(
         &self,
         device: &DeviceRef,
