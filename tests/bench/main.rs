@@ -1,6 +1,6 @@
 //! The figures of the product, on loopback.
 //!
-//! `cargo run --profile dist -p tests --bin bench -- [engine|tunnel|fleet] [--seconds S] [--rounds N] [--devices N]`; without
+//! `cargo run --profile dist -p tests --bin bench -- [engine|tunnel|fleet|events] [--seconds S] [--rounds N] [--devices N]`; without
 //! a word, the first two. Every measure is taken `rounds` times, alternating with its peers; the table shows median, least and
 //! most. `tunnel` needs nginx and wrk.
 
@@ -8,6 +8,7 @@
 
 mod backend;
 mod engine;
+mod events;
 mod fleet;
 mod load;
 mod report;
@@ -46,6 +47,8 @@ enum Part {
     Tunnel,
     /// A fleet alone: enrolments, idle memory, and its return after the death of the node
     Fleet,
+    /// What devices report, from the intake to a listener, at 5,000 events a second
+    Events,
     /// Prints the memory of idle connections of one kind
     #[command(hide = true)]
     Idle { kind: engine::Kind },
@@ -63,6 +66,10 @@ fn main() {
         Some(Part::Idle { kind }) => return engine::idle(kind),
         Some(Part::Engine(choice)) => engine::measure(&choice, time, rounds, &mut report),
         Some(Part::Tunnel) => run_tunnel(&mut report),
+        Some(Part::Events) => {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(events::measure(time, &mut report));
+        }
         Some(Part::Fleet) => {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on(fleet::alone(devices, &mut report));
