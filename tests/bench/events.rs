@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tests::{Cloud, Door, EnrolledDevice, Provider};
 use tokio::{
     task::JoinSet,
-    time::{Instant, interval, timeout},
+    time::{Instant, interval_at, timeout},
 };
 use tokio_tungstenite::{
     client_async,
@@ -39,16 +39,21 @@ pub(crate) async fn measure(time: Duration, report: &mut Report) {
 
     let batches = u64::try_from(time.as_millis()).unwrap() / EVERY_MS;
     let (begin, mut reporters) = (Instant::now(), JoinSet::new());
-    for (_, door) in doors {
-        reporters.spawn(report_on(door, batches, begin));
+    for (nth, (_, door)) in (0..).zip(doors) {
+        // One after the other within the interval, as clocks of many devices would have it.
+        let first = begin + Duration::from_millis(EVERY_MS * nth / DEVICES);
+        reporters.spawn(report_on(door, batches, begin, first));
     }
     let total = batches * ITEMS * DEVICES;
     let (mut next_of, mut delays) = (HashMap::<String, u64>::new(), Histogram::<u64>::new(3).unwrap());
     for received in 0..total {
-        let message = timeout(Duration::from_secs(30), topic.next()).await;
-        let message = message.unwrap_or_else(|_| panic!("{received} of {total} came"));
-        let Some(Ok(Message::Text(text))) = message else {
-            panic!("after {received} of {total}: {message:?}")
+        let text = loop {
+            let message = timeout(Duration::from_secs(30), topic.next()).await;
+            match message.unwrap_or_else(|_| panic!("{received} of {total} came")) {
+                Some(Ok(Message::Text(text))) => break text,
+                Some(Ok(Message::Ping(_))) => {}
+                end => panic!("after {received} of {total}: {end:?}"),
+            }
         };
         let event: Value = serde_json::from_str(&text).unwrap();
         let next = next_of.entry(event["subject"].as_str().unwrap().to_owned()).or_default();
@@ -72,9 +77,9 @@ pub(crate) async fn measure(time: Duration, report: &mut Report) {
 }
 
 /// Reports in a steady pace, each on a connection of its own; how long each took, in microseconds.
-async fn report_on(door: Door, batches: u64, begin: Instant) -> Histogram<u64> {
+async fn report_on(door: Door, batches: u64, begin: Instant, first: Instant) -> Histogram<u64> {
     let mut answers = Histogram::<u64>::new(3).unwrap();
-    let mut pace = interval(Duration::from_millis(EVERY_MS));
+    let mut pace = interval_at(first, Duration::from_millis(EVERY_MS));
     for batch in 0..batches {
         pace.tick().await;
         let sent = begin.elapsed();
