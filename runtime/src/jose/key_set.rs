@@ -31,15 +31,7 @@ impl KeySet {
         Self(ArcSwap::from_pointee(keys))
     }
 
-    /// Reads a JWK set document (RFC 7517 §5).
-    ///
-    /// # Errors
-    /// As [`Self::read_jwks`].
-    pub fn from_jwks(document: &[u8]) -> Result<Self, KeySetError> {
-        Ok(Self::new(Self::read_jwks(document)?))
-    }
-
-    /// The usable keys of a JWK set document. Keys for other purposes are left out, as RFC 7517 §5 asks; of two
+    /// The usable keys of a JWK set document (RFC 7517 §5). Keys for other purposes are left out, as RFC 7517 §5 asks; of two
     /// keys with one `kid` the first stands.
     ///
     /// # Errors
