@@ -11,6 +11,7 @@ pub mod listen;
 pub mod logs;
 pub mod private_file;
 pub mod random;
+mod read_ahead;
 mod signal;
 pub mod sockets;
 mod tasks;
@@ -23,5 +24,6 @@ pub mod jose;
 
 pub use backoff::Backoff;
 pub use clock::{Clock, ManualClock};
+pub use read_ahead::ReadAhead;
 pub use signal::termination;
 pub use tasks::Tasks;

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
-use crate::{Tasks, sockets};
+use crate::{ReadAhead, Tasks, sockets};
 
 /// Bounds of a door.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +72,7 @@ pub async fn accept_tls<S, F>(
     tasks: Tasks,
     serve: S,
 ) where
-    S: Fn(TlsStream<TcpStream>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+    S: Fn(TlsStream<ReadAhead<TcpStream>>, SocketAddr) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
     let waiting = Arc::new(Waiting::new(limits));
@@ -132,8 +132,8 @@ async fn handshake(
     socket: TcpStream,
     choose: &Choose,
     costly: &Semaphore,
-) -> io::Result<TlsStream<TcpStream>> {
-    let start = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+) -> io::Result<TlsStream<ReadAhead<TcpStream>>> {
+    let start = LazyConfigAcceptor::new(Acceptor::default(), ReadAhead::new(socket)).await?;
     let chosen = {
         let hello = start.client_hello();
         let mut offered = hello.alpn().into_iter().flatten();

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use runtime::Tasks;
+use runtime::{ReadAhead, Tasks};
 use tcpmux_proto::{ALPN, Ended, GreetError, Greeted, Hello, Refused, RefusedReason, Settings};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -57,7 +57,8 @@ impl Connector {
     pub(crate) async fn connect(&self, identity: &Identity) -> Result<Greeted, ConnectError> {
         let config = trust::tunnel(identity, &self.time).map_err(ConnectError::Identity)?;
         let stream = dial::dial(&identity.server, &self.proxies).await?;
-        let handshake = TlsConnector::from(Arc::new(config)).connect(identity.server.tls_name(), stream);
+        let connector = TlsConnector::from(Arc::new(config));
+        let handshake = connector.connect(identity.server.tls_name(), ReadAhead::new(stream));
         let mut stream = timeout(HANDSHAKE_LIMIT, handshake)
             .await
             .map_err(|_| ConnectError::Tls(io::ErrorKind::TimedOut.into()))?

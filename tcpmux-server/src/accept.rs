@@ -16,7 +16,6 @@ use tcpmux_proto::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
     sync::{OwnedSemaphorePermit, oneshot},
     task::JoinHandle,
     time::{Instant, timeout},
@@ -39,7 +38,10 @@ impl TunnelServer {
     ///
     /// Returns at once: the session runs in tasks of its own, so that what the handshake needed can be
     /// freed.
-    pub fn serve(self: &Arc<Self>, tls: TlsStream<TcpStream>, peer: SocketAddr) {
+    pub fn serve<IO>(self: &Arc<Self>, tls: TlsStream<IO>, peer: SocketAddr)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (_, connection) = tls.get_ref();
         if connection.alpn_protocol() != Some(tcpmux_proto::ALPN) {
             return note(&NoSession::Protocol, None, peer);

@@ -2,6 +2,7 @@
 
 use std::{future::poll_fn, net::SocketAddr, time::Duration};
 
+use runtime::ReadAhead;
 use rustls_pki_types::ServerName;
 use tcpmux_proto::{Hello, Settings};
 use tokio::{
@@ -28,16 +29,14 @@ pub(super) async fn serve(kind: Kind, count: usize, cloud: SocketAddr, cables: C
     for _ in 0..count {
         let socket = TcpStream::connect(cloud).await.unwrap();
         socket.set_nodelay(true).unwrap();
-        if kind == Kind::Tcp {
-            connections.spawn(answer(Box::new(socket)));
-            continue;
-        }
-        let name = ServerName::try_from("localhost").unwrap();
-        let tls = cables.connector.connect(name, socket).await.unwrap();
+        let (connector, name) = (&cables.connector, ServerName::try_from("localhost").unwrap());
         match kind {
-            Kind::Tcp | Kind::Tls => connections.spawn(answer(Box::new(tls))),
-            Kind::Yamux => connections.spawn(yamux(tls)),
-            Kind::Ours => connections.spawn(ours(tls)),
+            Kind::Tcp => connections.spawn(answer(Box::new(socket))),
+            Kind::Tls => connections.spawn(answer(Box::new(connector.connect(name, socket).await.unwrap()))),
+            Kind::Yamux => connections.spawn(yamux(connector.connect(name, socket).await.unwrap())),
+            Kind::Ours => {
+                connections.spawn(ours(connector.connect(name, ReadAhead::new(socket)).await.unwrap()))
+            }
         };
     }
     connections.join_all().await;
@@ -50,7 +49,7 @@ async fn yamux(tls: TlsStream<TcpStream>) {
     }
 }
 
-async fn ours(tls: TlsStream<TcpStream>) {
+async fn ours(tls: TlsStream<ReadAhead<TcpStream>>) {
     let (driver, handshake) = tcpmux_proto::device(tls, Settings::default());
     spawn(async { drop(driver.await) });
     let hello = Hello {

@@ -3,6 +3,7 @@
 use std::{future::poll_fn, net::SocketAddr, task::Poll, thread, time::Duration};
 
 use model::{Generation, Level, RequestId, SessionId};
+use runtime::ReadAhead;
 use tcpmux_proto::{CloudControl, Destination, SessionHandle, Settings, StreamHeader, StreamKind, Welcome};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -60,14 +61,12 @@ fn runtime() -> tokio::runtime::Runtime {
 
 impl Cloud {
     async fn over(kind: Kind, socket: TcpStream, cables: &Cables) -> Self {
-        if kind == Kind::Tcp {
-            return Self::Single(Some(Box::new(socket)));
-        }
-        let tls = cables.acceptor.accept(socket).await.unwrap();
+        let acceptor = &cables.acceptor;
         match kind {
-            Kind::Tcp | Kind::Tls => Self::Single(Some(Box::new(tls))),
-            Kind::Yamux => Self::yamux(tls),
-            Kind::Ours => Self::ours(tls).await,
+            Kind::Tcp => Self::Single(Some(Box::new(socket))),
+            Kind::Tls => Self::Single(Some(Box::new(acceptor.accept(socket).await.unwrap()))),
+            Kind::Yamux => Self::yamux(acceptor.accept(socket).await.unwrap()),
+            Kind::Ours => Self::ours(acceptor.accept(ReadAhead::new(socket)).await.unwrap()).await,
         }
     }
 
@@ -111,7 +110,7 @@ impl Cloud {
         Self::Yamux(opener)
     }
 
-    async fn ours(tls: TlsStream<TcpStream>) -> Self {
+    async fn ours(tls: TlsStream<ReadAhead<TcpStream>>) -> Self {
         let settings = Settings::default();
         let heartbeat = settings.heartbeat;
         let (driver, handshake) = tcpmux_proto::cloud(tls, settings);
