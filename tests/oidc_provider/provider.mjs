@@ -32,7 +32,7 @@ const configuration = {
   ],
   jwks: { keys: [key] },
   cookies: { keys: ['for the stories alone'] },
-  claims: { openid: ['sub'], email: ['email', 'email_verified'] },
+  claims: { openid: ['sub'], email: ['email', 'email_verified', 'org'] },
   conformIdTokenClaims: false,
   pkce: { required: (_ctx, client) => client.clientId === 'web' },
   features: {
@@ -43,7 +43,13 @@ const configuration = {
   ttl: { IdToken: Number(process.env.OIDC_ID_TOKEN_SECONDS ?? 600) },
   findAccount: (_ctx, id) => ({
     accountId: id,
-    claims: async () => ({ sub: id, email: `${id}@example.com`, email_verified: true }),
+    // Who is called `name.org` belongs to that organisation.
+    claims: async () => ({
+      sub: id,
+      email: `${id}@example.com`,
+      email_verified: true,
+      org: id.split('.')[1] ?? 'default',
+    }),
   }),
 };
 

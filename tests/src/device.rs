@@ -7,9 +7,13 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Cloud, Finished, Identity, Namespace, Process, binaries, cloud::clean_environment, run, run_ok};
+use crate::{
+    Cloud, Finished, Identity, Namespace, Process, binaries, cloud::clean_environment, eventually_within,
+    run, run_ok,
+};
 
 /// A device that runs until it is dropped.
 #[derive(Debug)]
@@ -17,6 +21,7 @@ pub struct Device {
     state: EnrolledDevice,
     /// What its command line says beside the state.
     words: Vec<String>,
+    local_api: Option<SocketAddr>,
     process: Process,
     earlier_logs: String,
 }
@@ -70,6 +75,30 @@ impl Device {
     pub fn kill(&mut self) {
         self.process.kill();
         self.earlier_logs += &self.process.log();
+    }
+
+    /// What a program on the device posts to the local API, by curl; the status of the answer.
+    pub async fn report(&self, path: &str, body: &Value) -> String {
+        let url = self.local(path);
+        let json = "Content-Type: application/json";
+        let words = ["-sS", "--max-time", "20", "-o", "/dev/stderr", "-w", "%{http_code}", "-H", json];
+        let words = words.into_iter().chain(["--data-binary", "@-", &url]);
+        run_ok("curl", words, body.to_string().as_bytes()).await
+    }
+
+    /// Waits until the local API answers.
+    pub async fn until_local_api(&self) {
+        let url = self.local("/v1/status");
+        eventually_within(Duration::from_secs(30), "the local API answers", || async {
+            let asked = run("curl", ["-sS", "--max-time", "5", &url], b"").await;
+            if asked.code == 0 { Ok(()) } else { Err(asked.stderr) }
+        })
+        .await;
+    }
+
+    fn local(&self, path: &str) -> String {
+        let address = self.local_api.expect("it runs with a local API: see `run_reporting`");
+        format!("http://{address}{path}")
     }
 
     /// Starts it again after [`Device::kill`].
@@ -132,25 +161,36 @@ impl EnrolledDevice {
 
     /// Runs it with these services; it is not online at once.
     pub fn run(self, services: &[(&str, String)]) -> Device {
-        self.run_as(service_words(services), Command::new(binaries::client_program()))
+        self.run_as(words(services), Command::new(binaries::client_program()), None)
+    }
+
+    /// Runs it with these services and a local API for programs on the device, which answers when this returns.
+    pub async fn run_reporting(self, services: &[(&str, String)]) -> Device {
+        let (file, address) = (self.directory.path().join("client.toml"), free_address());
+        std::fs::write(&file, format!("local_api = \"{address}\"\n")).unwrap();
+        let mut words = vec!["--config".into(), file.display().to_string()];
+        words.extend(service_words(services));
+        let device = self.run_as(words, Command::new(binaries::client_program()), Some(address));
+        device.until_local_api().await;
+        device
     }
 
     /// Runs it with this configuration file; it is not online at once.
     pub fn run_configured(self, toml: &str) -> Device {
         let file = self.directory.path().join("client.toml");
         std::fs::write(&file, toml).unwrap();
-        let words = vec!["--config".into(), file.display().to_string()];
-        self.run_as(words, Command::new(binaries::client_program()))
+        let words = vec![NO_LOCAL_API.into(), "--config".into(), file.display().to_string()];
+        self.run_as(words, Command::new(binaries::client_program()), None)
     }
 
     /// Runs it in a network of its own.
     pub fn run_inside(self, namespace: &Namespace, services: &[(&str, String)]) -> Device {
-        self.run_as(service_words(services), namespace.command(binaries::client_program()))
+        self.run_as(words(services), namespace.command(binaries::client_program()), None)
     }
 
-    fn run_as(self, words: Vec<String>, program: Command) -> Device {
+    fn run_as(self, words: Vec<String>, program: Command, local_api: Option<SocketAddr>) -> Device {
         let process = Process::start(&self.id, run_command(&self, &words, program));
-        Device { state: self, words, process, earlier_logs: String::new() }
+        Device { state: self, words, local_api, process, earlier_logs: String::new() }
     }
 }
 
@@ -163,15 +203,20 @@ fn enrol_words(state: &Path) -> Vec<String> {
     ["enroll", "-", "--state", &state.display().to_string()].map(str::to_owned).into()
 }
 
+fn words(services: &[(&str, String)]) -> Vec<String> {
+    [vec![NO_LOCAL_API.to_owned()], service_words(services)].concat()
+}
+
 fn service_words(services: &[(&str, String)]) -> Vec<String> {
     services.iter().flat_map(|(name, url)| ["--service".into(), format!("{name}={url}")]).collect()
 }
 
 fn run_command(device: &EnrolledDevice, words: &[String], mut command: Command) -> Command {
-    command.args(["run", "--no-local-api", "--state"]).arg(device.state()).args(words);
+    command.args(["run", "--state"]).arg(device.state()).args(words);
     clean_environment(&mut command);
     command
 }
 
+const NO_LOCAL_API: &str = "--no-local-api";
 const CERTIFICATE: &str = "current/certificate.pem";
 const KEY: &str = "current/key.pem";

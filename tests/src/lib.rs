@@ -25,6 +25,7 @@ mod service;
 mod signer;
 mod tls;
 mod web;
+mod websocket;
 
 pub use binaries::{client_program, cloud_program, workspace};
 pub use browser::{Browser, Page};
@@ -45,3 +46,4 @@ pub use service::{Conversation, Service};
 pub use signer::{Signer, base64url, now};
 pub use tls::{Identity, TlsClient};
 pub use web::web;
+pub use websocket::{WebSocket, next_event};

@@ -1,76 +1,15 @@
 //! Programs on a device report to their cloud, whatever dies in between.
 
-use std::{net::SocketAddr, process::Command, time::Duration};
+use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
-use tests::{Cloud, EnrolledDevice, Process, client_program, eventually_within, run, run_ok};
+use tests::{Cloud, Device, EnrolledDevice, eventually_within, run_ok};
 
-/// A daemon with a local API, which the usual ones of these tests do not have.
-struct Reporter {
-    device: EnrolledDevice,
-    address: SocketAddr,
-    process: Process,
-}
-
-impl Reporter {
-    async fn start(cloud: &Cloud, id: &str) -> Self {
-        let device = EnrolledDevice::enrol(cloud, id).await;
-        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let process = Self::process(&device, address);
-        let reporter = Self { device, address, process };
-        reporter.until_it_answers().await;
-        reporter
-    }
-
-    fn process(device: &EnrolledDevice, address: SocketAddr) -> Process {
-        let file = device.state().join("client.toml");
-        std::fs::write(&file, format!("local_api = \"{address}\"\n")).unwrap();
-        let mut command = Command::new(client_program());
-        command.args(["run", "--config"]).arg(file).arg("--state").arg(device.state());
-        Process::start(device.id(), command)
-    }
-
-    async fn start_again(&mut self) {
-        self.process.kill();
-        self.process = Self::process(&self.device, self.address);
-        self.until_it_answers().await;
-    }
-
-    async fn until_it_answers(&self) {
-        let url = format!("http://{}/v1/status", self.address);
-        eventually_within(Duration::from_secs(30), "the local API answers", || async {
-            let asked = run("curl", ["-sS", "--max-time", "5", &url], b"").await;
-            if asked.code == 0 { Ok(()) } else { Err(asked.stderr) }
-        })
-        .await;
-    }
-
-    /// What curl is answered: the status.
-    async fn report(&self, path: &str, body: &Value) -> String {
-        let url = format!("http://{}{path}", self.address);
-        let words = [
-            "-sS",
-            "--max-time",
-            "20",
-            "-o",
-            "/dev/stderr",
-            "-w",
-            "%{http_code}",
-            "-H",
-            "Content-Type: application/json",
-            "--data-binary",
-            "@-",
-            &url,
-        ];
-        run_ok("curl", words, body.to_string().as_bytes()).await
-    }
-
-    async fn report_numbers(&self, numbers: std::ops::RangeInclusive<u32>) {
-        for number in numbers {
-            let body = json!({"id": format!("item-{number}"), "data": {"n": number}});
-            assert_eq!(self.report("/v1/telemetry", &body).await, "202");
-        }
+async fn report_numbers(device: &Device, numbers: std::ops::RangeInclusive<u32>) {
+    for number in numbers {
+        let body = json!({"id": format!("item-{number}"), "data": {"n": number}});
+        assert_eq!(device.report("/v1/telemetry", &body).await, "202");
     }
 }
 
@@ -95,24 +34,26 @@ async fn until_logged(cloud: &Cloud, newest: u32) {
 #[tokio::test]
 async fn what_a_program_was_promised_reaches_the_log_once_and_in_order_whatever_dies() {
     let mut cloud = Cloud::start().await;
-    let mut reporter = Reporter::start(&cloud, "cam-01").await;
-    reporter.report_numbers(1..=10).await;
+    let mut reporter = EnrolledDevice::enrol(&cloud, "cam-01").await.run_reporting(&[]).await;
+    report_numbers(&reporter, 1..=10).await;
     until_logged(&cloud, 10).await;
 
-    reporter.report_numbers(11..=15).await;
+    report_numbers(&reporter, 11..=15).await;
     cloud.kill();
-    reporter.report_numbers(16..=25).await;
+    report_numbers(&reporter, 16..=25).await;
     cloud.start_again().await;
     until_logged(&cloud, 25).await;
 
     cloud.kill();
-    reporter.report_numbers(26..=30).await;
-    reporter.start_again().await;
-    reporter.report_numbers(31..=35).await;
+    report_numbers(&reporter, 26..=30).await;
+    reporter.kill();
+    reporter.start_again();
+    reporter.until_local_api().await;
+    report_numbers(&reporter, 31..=35).await;
     cloud.start_again().await;
     until_logged(&cloud, 35).await;
 
-    reporter.report_numbers(35..=36).await;
+    report_numbers(&reporter, 35..=36).await;
     until_logged(&cloud, 36).await;
 }
 

@@ -2,16 +2,10 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use http::Method;
 use serde_json::{Value, json};
-use tests::{Cloud, Device, Provider, Service};
-use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::client::TlsStream;
-use tokio_tungstenite::{
-    WebSocketStream, client_async,
-    tungstenite::{Error, Message, client::IntoClientRequest},
-};
+use tests::{Cloud, Device, Provider, Service, WebSocket, next_event};
+use tokio::time::timeout;
 
 /// A cloud with one running device and two people.
 struct Stage {
@@ -20,8 +14,6 @@ struct Stage {
     provider: Provider,
     _service: Service,
 }
-
-type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
 impl Stage {
     async fn set() -> Self {
@@ -55,26 +47,8 @@ impl Stage {
     }
 
     /// Opens a WebSocket, or the status that refused it.
-    async fn open(&self, path: &str) -> Result<Socket, u16> {
-        let door = self.cloud.user();
-        let request = door.url(path).replacen("https", "wss", 1).into_client_request().unwrap();
-        match client_async(request, door.connect().await).await {
-            Ok((socket, _)) => Ok(socket),
-            Err(Error::Http(response)) => Err(response.status().as_u16()),
-            Err(other) => panic!("{path}: {other}"),
-        }
-    }
-}
-
-/// The next event, or the code of the close.
-async fn next(socket: &mut Socket) -> Result<Value, u16> {
-    loop {
-        let message = timeout(Duration::from_secs(20), socket.next()).await.expect("an event or a close");
-        match message.expect("a close before the end").unwrap() {
-            Message::Text(text) => return Ok(serde_json::from_str(&text).unwrap()),
-            Message::Close(frame) => return Err(frame.map_or(1005, |frame| frame.code.into())),
-            _ => {}
-        }
+    async fn open(&self, path: &str) -> Result<WebSocket, u16> {
+        self.cloud.user().websocket(path, &[]).await
     }
 }
 
@@ -88,7 +62,7 @@ async fn a_topic_tells_its_people_what_happens_and_ends_with_their_right() {
     assert_eq!(stage.open(&path).await.err(), Some(401), "a ticket is good once");
 
     stage.device.kill();
-    let event = next(&mut topic).await.unwrap();
+    let event = next_event(&mut topic).await.unwrap();
     assert_eq!(
         (event["type"].as_str(), event["subject"].as_str()),
         (Some("device.disconnected"), Some("cam-01"))
@@ -96,9 +70,9 @@ async fn a_topic_tells_its_people_what_happens_and_ends_with_their_right() {
     assert_eq!((event["specversion"].as_str(), event["tenant"].as_str()), (Some("1.0"), Some("default")));
     assert!(event["data"]["cause"].is_string(), "{event}");
     stage.device.start_again();
-    assert_eq!(next(&mut topic).await.unwrap()["type"], "device.connected");
+    assert_eq!(next_event(&mut topic).await.unwrap()["type"], "device.connected");
     stage.take_away(&alice).await;
-    assert_eq!(next(&mut topic).await, Err(4403));
+    assert_eq!(next_event(&mut topic).await, Err(4403));
 }
 
 #[tokio::test]
@@ -122,7 +96,7 @@ async fn topics_are_refused_with_the_status_or_code_of_what_is_wrong() {
     ] {
         let ticket = stage.ticket(&alice, json!({})).await;
         let mut socket = stage.open(&format!("/v1/topics/{topic}?ticket={ticket}{query}")).await.unwrap();
-        assert_eq!(next(&mut socket).await, Err(code), "{topic} {query}");
+        assert_eq!(next_event(&mut socket).await, Err(code), "{topic} {query}");
     }
 }
 

@@ -11,7 +11,7 @@ mod hostile_devices;
 mod impostors;
 mod locked_store;
 mod neighbour;
-mod peer;
+pub(crate) mod peer;
 mod provider_outage;
 mod registry_outages;
 mod secrets;

@@ -1,11 +1,12 @@
 //! A device that is spoken by hand over real TLS, frame by frame.
 
-use std::{io, time::Duration};
+use std::{collections::HashMap, io, time::Duration};
 
 use model::RequestId;
 use tcpmux_proto::{
     ALPN, CloudMessage,
-    frame::{ACK, FrameHeader, FrameKind, HEADER_LEN, RST, SYN},
+    agent::AgentRequest,
+    frame::{ACK, FIN, FrameHeader, FrameKind, HEADER_LEN, RST, SYN},
 };
 use tests::{Cloud, Identity};
 use tokio::{
@@ -16,13 +17,13 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 
 /// One connection of such a device.
-pub(super) struct Peer {
+pub(crate) struct Peer {
     stream: TlsStream<TcpStream>,
 }
 
 /// How an attempt to get a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Greeted {
+pub(crate) enum Greeted {
     Welcome,
     Refused(String),
     /// The connection ended without a word of the protocol.
@@ -31,7 +32,7 @@ pub(super) enum Greeted {
 
 impl Peer {
     /// Connects and shakes hands; with TLS 1.3 a server's no comes with the first read.
-    pub(super) async fn dial(cloud: &Cloud, identity: &Identity) -> io::Result<Self> {
+    pub(crate) async fn dial(cloud: &Cloud, identity: &Identity) -> io::Result<Self> {
         let tls = cloud.device().tls().clone().with_identity(identity.clone()).with_alpn(&[ALPN]);
         Ok(Self { stream: tls.connect(cloud.device_address()).await? })
     }
@@ -50,7 +51,7 @@ impl Peer {
     }
 
     /// Says hello and waits for the answer.
-    pub(super) async fn greet(&mut self, boot_id: &str) -> Greeted {
+    pub(crate) async fn greet(&mut self, boot_id: &str) -> Greeted {
         if !self.send(&hello(boot_id)).await {
             return Greeted::Closed;
         }
@@ -103,6 +104,33 @@ impl Peer {
         }
     }
 
+    /// The device token that the cloud hands to the daemon once the session stands. It is acknowledged; other calls
+    /// are reset.
+    pub(crate) async fn device_token(&mut self) -> String {
+        let mut calls: HashMap<u32, Vec<u8>> = HashMap::new();
+        loop {
+            let (header, payload) = self.frame().await.expect("a session that stands");
+            if header.kind == FrameKind::Ping && header.has(SYN) {
+                self.send(&FrameHeader::ping(ACK, header.length).encode()).await;
+            }
+            if header.kind != FrameKind::Data || header.stream % 2 == 1 {
+                continue;
+            }
+            let call = calls.entry(header.stream).or_default();
+            call.extend(payload);
+            let Some(text) = text_of_call(call) else { continue };
+            let request: AgentRequest = serde_json::from_slice(text).unwrap();
+            let done = [&[ACCEPTED][..], &message(br#"{"type":"done"}"#)].concat();
+            match request {
+                AgentRequest::DeviceToken { token, .. } => {
+                    self.send(&frame(header.stream, ACK | FIN, &done)).await;
+                    return token.expose().clone();
+                }
+                _ => self.send(&frame(header.stream, ACK | RST, b"")).await,
+            };
+        }
+    }
+
     /// Sends all of this and waits for the end of the connection; whether it comes in time. Someone who
     /// does not read begins to do so only when all is sent, or can be sent no more.
     pub(super) async fn attack(self, bytes: &[u8], reads: bool, within: Duration) -> bool {
@@ -130,6 +158,13 @@ impl Peer {
     pub(super) async fn ends(self, within: Duration) -> bool {
         self.attack(&[], true, within).await
     }
+}
+
+/// The text of a call to the daemon, behind the header of its stream, once it is whole.
+fn text_of_call(bytes: &[u8]) -> Option<&[u8]> {
+    let length = |at: usize| Some(usize::from(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?)));
+    let header = length(1)?;
+    bytes.get(header + 2..header + 2 + length(header)?)
 }
 
 /// The bytes of the control stream's opening with a hello.
@@ -183,5 +218,7 @@ pub(super) fn stream_header(kind: u8, service: &str) -> Vec<u8> {
     bytes
 }
 
+/// The status byte of a stream that is taken.
+const ACCEPTED: u8 = 0;
 /// The kind of a stream that is a call to the daemon, in its header.
 const TO_THE_DAEMON: u8 = 3;
