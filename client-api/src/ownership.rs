@@ -41,7 +41,7 @@ pub(crate) fn admin_routes(api: &Arc<Inner>) -> Routes {
 }
 
 pub(crate) fn device_routes(api: &Arc<Inner>) -> Routes {
-    Routes::new().post("/device/v1/reset", Caller::Device, handler(api, reset))
+    Routes::new().post("/device/v1/reset", Caller::DeviceCertificate, handler(api, reset))
 }
 
 /// To whom a device is offered.
@@ -136,19 +136,19 @@ pub(crate) async fn release_by_operator(
 /// A device that was reset by whoever has it gives itself up
 ///
 /// Only where the operator's policy lets a reset end an ownership (`claims.factory_reset = "device"`); elsewhere a
-/// stolen device stays its owner's.
+/// stolen device stays its owner's. A device token does not do: whoever could read one would take the device away.
 #[utoipa::path(
     post,
     path = "/device/v1/reset",
     tag = "ownership",
     operation_id = "resetDevice",
     responses((status = 204, description = "Nobody owns it now."), NotAllowed, Unproven, Refused),
-    security(("device" = [])),
+    security(("devicecertificate" = [])),
 )]
 pub(crate) async fn reset(api: Arc<Inner>, call: Call<DeviceActor>) -> Result<Response, Refusal> {
     if api.factory_reset == FactoryReset::Owner {
         return Err(Refusal::new(
-            Code::NotGranted,
+            Code::LevelOrService,
             "a reset does not end an ownership here; its owner or an operator can release the device",
         ));
     }

@@ -53,6 +53,22 @@ impl DeviceGuard {
         Ok(device)
     }
 
+    /// The device at the other end, by its certificate alone: a token that is shown beside it says nothing here.
+    pub(crate) fn prove_by_certificate(
+        &self,
+        connection: Option<&ConnectionInfo>,
+        door_key: &DoorKey,
+        now: Timestamp,
+    ) -> Result<DeviceActor, Refusal> {
+        if connection.is_none_or(|connection| connection.certificates.is_empty()) {
+            return Err(Refusal::new(
+                Code::TokenMissing,
+                "this needs the device's client certificate in the handshake; a token is not enough",
+            ));
+        }
+        self.by_certificate(connection, door_key, now)
+    }
+
     /// The handshake has verified the chain and that the device holds the key.
     fn by_certificate(
         &self,

@@ -89,7 +89,16 @@ impl Scene {
     }
 
     async fn call_showing(&self, token: &str, certificates: &[CertificateDer<'static>]) -> (u16, Value) {
-        let request = Request::get("/echo/device").header(AUTHORIZATION, format!("Bearer {token}"));
+        self.call_at("/echo/device", token, certificates).await
+    }
+
+    async fn call_at(
+        &self,
+        path: &str,
+        token: &str,
+        certificates: &[CertificateDer<'static>],
+    ) -> (u16, Value) {
+        let request = Request::get(path).header(AUTHORIZATION, format!("Bearer {token}"));
         let mut request = request.body(Body::empty()).unwrap();
         let certificates = certificates.iter().cloned().collect();
         let peer = "192.0.2.7:5".parse().unwrap();
@@ -175,6 +184,25 @@ async fn the_token_of_one_device_is_no_good_beside_the_certificate_of_another() 
     assert_eq!(scene.call_showing(&token, std::slice::from_ref(other)).await.0, 403);
     let (status, _) = scene.call_showing("rubbish", std::slice::from_ref(own)).await;
     assert_eq!(status, 401, "a bad token is not mended by a good certificate");
+}
+
+#[tokio::test]
+async fn what_only_a_certificate_may_do_no_token_may() {
+    let scene = Scene::new().await;
+    let [own, other] = &scene.leaves;
+    let token = scene.token(0);
+    let at = async |certificates: &[CertificateDer<'static>]| {
+        scene.call_at("/echo/certificate", &token, certificates).await
+    };
+    let (status, refused) = at(&[]).await;
+    assert_eq!((status, &refused["code"]), (401, &json!("TMX-4001")));
+    assert_eq!(scene.call(&token).await.0, 200, "control: the token is good");
+    let (status, seen) = at(std::slice::from_ref(own)).await;
+    assert_eq!((status, &seen["device"], &seen["headers"]), (200, &json!("default/cam-01"), &json!([])));
+    let (_, seen) = at(std::slice::from_ref(other)).await;
+    assert_eq!(seen["device"], "default/cam-02", "the certificate says who, whatever the token says");
+    scene.put(0, CertificateStatus::Retired);
+    assert_eq!(at(std::slice::from_ref(own)).await.0, 403, "a succeeded certificate does not");
 }
 
 #[tokio::test]

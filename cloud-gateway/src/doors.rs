@@ -122,10 +122,15 @@ impl Gate {
                 request.extensions_mut().insert(subscriber);
             }
             Caller::Device => {
-                let refused = || Refusal::new(Code::NotGranted, "devices are not served by this process");
-                let devices = proofs.devices.as_ref().ok_or_else(refused)?;
+                let devices = proofs.devices.as_ref().ok_or_else(no_devices)?;
                 let (headers, now) = (request.headers(), proofs.clock.now());
                 let device = devices.prove(headers, connection.as_ref(), &proofs.door_key, now).await?;
+                request.extensions_mut().insert(device);
+            }
+            Caller::DeviceCertificate => {
+                let devices = proofs.devices.as_ref().ok_or_else(no_devices)?;
+                let (door_key, now) = (&proofs.door_key, proofs.clock.now());
+                let device = devices.prove_by_certificate(connection.as_ref(), door_key, now)?;
                 request.extensions_mut().insert(device);
             }
         }
@@ -138,6 +143,7 @@ impl Gate {
         if response.status() == 401 {
             let challenge = match (self.caller, refusal.code) {
                 (Caller::Admin, _) => "PROV-ADMIN",
+                (Caller::DeviceCertificate, _) => r#"Certificate realm="tcpmux""#,
                 (_, Code::TokenMissing) => r#"Bearer realm="tcpmux""#,
                 _ => r#"Bearer realm="tcpmux", error="invalid_token""#,
             };
@@ -149,6 +155,10 @@ impl Gate {
 
 fn no_people() -> Refusal {
     Refusal::new(Code::TokenUnknownKey, "no one can sign in to this process")
+}
+
+fn no_devices() -> Refusal {
+    Refusal::new(Code::NotGranted, "devices are not served by this process")
 }
 
 /// A handler that cannot see a credential cannot log, store or forward one.

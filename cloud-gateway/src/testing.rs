@@ -223,6 +223,7 @@ pub(crate) fn echo_routes() -> Routes {
         .get("/echo/admin", Caller::Admin, echo)
         .get("/echo/user", Caller::User, echo)
         .get("/echo/device", Caller::Device, echo)
+        .get("/echo/certificate", Caller::DeviceCertificate, echo)
         .get("/echo/anyone", Caller::Anyone, echo)
         .get("/echo/passcode", Caller::Passcode, echo)
         .get("/echo/proxy", Caller::ProxyToken, echo)

@@ -26,8 +26,11 @@ pub enum Caller {
     Ticket,
     /// Whoever shows a proxy token; the proxy checks it.
     ProxyToken,
-    /// A connected device; the handler finds a `DeviceActor` in the extensions.
+    /// A device, by its token or its certificate; the handler finds a `DeviceActor` in the extensions.
     Device,
+    /// A device by its certificate alone: for what nobody may do who only read a token. The handler finds a
+    /// `DeviceActor` in the extensions.
+    DeviceCertificate,
     /// An operator with the admin key; the handler finds an `AdminActor` in the extensions.
     Admin,
 }

@@ -90,6 +90,9 @@ impl Modify for Schemes {
             scheme.description = Some(description.into());
             components.add_security_scheme(name, SecurityScheme::Http(scheme));
         }
+        let said = "The certificate of a device, known and not revoked, in the TLS handshake.";
+        let certificate = SecurityScheme::MutualTls { description: Some(said.into()), extensions: None };
+        components.add_security_scheme("devicecertificate", certificate);
         let said = "Of `POST /v1/tickets`: once, within a minute.";
         let ticket = ApiKey::Query(ApiKeyValue::with_description("ticket", said));
         components.add_security_scheme("ticket", SecurityScheme::ApiKey(ticket));
