@@ -31,6 +31,9 @@ pub(crate) enum Command {
     /// Print the code with which a person can claim this device
     #[command(after_help = CLAIM_NOTES)]
     Claim(Run),
+    /// Give this device up: end its ownership and every grant on it
+    #[command(after_help = RESET_NOTES)]
+    Reset(Reset),
     /// Look for what stands between this device and its cloud
     Doctor(Run),
 }
@@ -87,13 +90,30 @@ pub(crate) struct Status {
     pub(crate) output: String,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failed, 2 usage, 5 passcode already used or refused, \
+#[derive(Debug, Args)]
+pub(crate) struct Reset {
+    #[command(flatten)]
+    pub(crate) run: Run,
+    /// Do not ask at the terminal
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failed, 2 usage, 3 forbidden by the cloud, 5 passcode already used or refused, \
 6 network, 7 not connected, 78 bad configuration";
 
 const CLAIM_NOTES: &str = "The cloud sends a code when the device connects and has no owner. Whoever reads it can \
 claim the device\nwhile it is connected, with POST /v1/claims at the cloud; then the code is gone. It comes alone on \
 standard output.\n\nExit codes: 0 a code was printed, 1 no identity or no right to read the code, 5 the device has an owner, \
 7 not connected yet";
+
+const RESET_NOTES: &str = "For whoever has the device in hand: before it is sold, or to take it over. The cloud ends \
+the ownership, every\ngrant, and what was opened with them; the device stays enrolled and shows a new claim code. It is \
+asked with the\ndevice's certificate, beside a daemon that runs or without one.\n\n\
+It works where the cloud's operator has set [claims] factory_reset = \"device\". Elsewhere the owner releases a \
+device\n(DELETE /v1/devices/ID/owner), so that a thief gains nothing by a reset.\n\n\
+Exit codes: 0 nobody owns it now, 1 no identity, or failed, 2 no --yes and no terminal, 3 the cloud does not allow it,\n\
+6 the cloud cannot be reached";
 
 const ENROLL_EXAMPLES: &str = "Examples:
   tcpmux-client enroll -                    then paste the tcpmux://… string of `tcpmux passcode new`

@@ -3,6 +3,7 @@
 mod claim;
 mod doctor;
 mod enroll;
+mod reset;
 mod run;
 mod status;
 
@@ -40,6 +41,11 @@ pub(crate) async fn execute(cli: Cli) -> Result<u8, Failure> {
         Command::Claim(arguments) => {
             start_log(&log, &LogSection::default(), "error")?;
             claim::claim(daemon_config(config_file(&arguments)?, arguments)?).await
+        }
+        Command::Reset(arguments) => {
+            start_log(&log, &LogSection::default(), "error")?;
+            let config = daemon_config(config_file(&arguments.run)?, arguments.run)?;
+            reset::reset(config, arguments.yes).await
         }
         Command::Doctor(arguments) => {
             start_log(&log, &LogSection::default(), "error")?;

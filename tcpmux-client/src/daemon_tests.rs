@@ -25,7 +25,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// A device that is enrolled with the cloud.
 pub(crate) struct Device {
     pub(crate) config: DaemonConfig,
-    clock: Clock,
+    pub(crate) clock: Clock,
     tasks: Tasks,
     _temporary: TempDir,
 }

@@ -33,6 +33,7 @@ mod pkcs7;
 mod proxy;
 mod renew;
 mod report;
+mod reset;
 mod serve;
 mod services;
 mod session;
@@ -55,6 +56,8 @@ mod enrolment_tests;
 #[cfg(test)]
 mod fake_cloud;
 #[cfg(test)]
+mod reset_tests;
+#[cfg(test)]
 mod test_pki;
 #[cfg(test)]
 mod uplink_tests;
@@ -71,6 +74,7 @@ pub use https::HttpsError;
 pub use identity::Identity;
 pub use proxy::{Proxies, ProxyError};
 pub use renew::renewal_time;
+pub use reset::{ResetError, reset};
 pub use services::{Service, ServiceError, ServiceSpec, Services};
 pub use spool::SpoolStatus;
 pub use state::{StateDirectory, StateError};

@@ -64,6 +64,7 @@ impl From<EnrollError> for Failure {
 
 pub(crate) const FAILED: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
+pub(crate) const FORBIDDEN: u8 = 3;
 pub(crate) const CONFLICT: u8 = 5;
 pub(crate) const NETWORK: u8 = 6;
 pub(crate) const OFFLINE: u8 = 7;

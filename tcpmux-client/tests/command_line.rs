@@ -90,7 +90,7 @@ fn a_bad_configuration_exits_with_78_and_names_the_key() {
 fn without_an_identity_every_command_says_what_to_do() {
     let state = tempfile::tempdir().unwrap();
     let state = state.path().to_str().unwrap();
-    for command in ["run", "status", "doctor"] {
+    for command in ["run", "status", "doctor", "reset"] {
         let (code, text) = code_and_text(&client(&[command, "--state", state, "--no-local-api"], ""));
         assert_eq!(code, 1, "{command}: {text}");
         assert!(text.contains("tcpmux-client enroll"), "{command}: {text}");

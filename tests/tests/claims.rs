@@ -5,36 +5,42 @@ use std::{os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 use http::Method;
 use model::ClaimCode;
 use serde_json::{Value, json};
-use tests::{Cloud, Device, Provider, Service, client_program, eventually, eventually_within, run};
+use tests::{
+    Cloud, CloudPlan, Device, Provider, Service, client_program, eventually, eventually_within, run,
+};
 use tokio::time::Instant;
 
 /// A cloud with people, and one device that shows a code.
-struct Scene {
-    provider: Provider,
-    cloud: Cloud,
-    device: Device,
+pub(crate) struct Scene {
+    pub(crate) provider: Provider,
+    pub(crate) cloud: Cloud,
+    pub(crate) device: Device,
     _service: Service,
 }
 
 impl Scene {
-    async fn set() -> Self {
+    pub(crate) async fn set() -> Self {
         Self::configured("").await
     }
 
-    async fn configured(config: &str) -> Self {
+    pub(crate) async fn configured(config: &str) -> Self {
+        Self::on(Cloud::plan().config(config)).await
+    }
+
+    pub(crate) async fn on(plan: CloudPlan) -> Self {
         let provider = Provider::start().await;
-        let cloud = Cloud::plan().provider(&provider).config(config).start().await;
+        let cloud = plan.provider(&provider).start().await;
         let service = Service::mirror().await;
         let device = Device::enrol_and_run(&cloud, "cam-01", &[("web", service.url("http"))]).await;
         Self { provider, cloud, device, _service: service }
     }
 
-    fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.device.state().join("claim_code")
     }
 
     /// The code that the device shows, once it does; `None` for any, else another than this.
-    async fn code(&self, other_than: Option<&str>) -> String {
+    pub(crate) async fn code(&self, other_than: Option<&str>) -> String {
         eventually_within(Duration::from_secs(30), "the device shows a code", || async {
             match std::fs::read_to_string(self.file()) {
                 Ok(text) if Some(text.as_str()) != other_than => Ok(text),
@@ -45,20 +51,20 @@ impl Scene {
         .await
     }
 
-    async fn no_code(&self) {
+    pub(crate) async fn no_code(&self) {
         eventually("the code disappears", || async {
             if self.file().exists() { Err("it is there") } else { Ok(()) }
         })
         .await;
     }
 
-    async fn claim(&self, person: &str, code: &str) -> (u16, Value) {
+    pub(crate) async fn claim(&self, person: &str, code: &str) -> (u16, Value) {
         let call = self.cloud.user().post("/v1/claims").bearer(&self.provider.token(person));
         let answer = call.json(&json!({ "code": code })).send().await;
         (answer.status.as_u16(), answer.json().await)
     }
 
-    async fn call(&self, person: &str, method: Method, path: &str, body: Value) -> (u16, Value) {
+    pub(crate) async fn call(&self, person: &str, method: Method, path: &str, body: Value) -> (u16, Value) {
         let mut call = self.cloud.user().call(method, path).bearer(&self.provider.token(person));
         if !body.is_null() {
             call = call.json(&body);
@@ -69,12 +75,12 @@ impl Scene {
         (status, serde_json::from_str(&text).unwrap_or(Value::Null))
     }
 
-    async fn owner(&self) -> Value {
+    pub(crate) async fn owner(&self) -> Value {
         self.cloud.device_record("cam-01").await["owner"].clone()
     }
 }
 
-fn wrong_code(number: u32) -> String {
+pub(crate) fn wrong_code(number: u32) -> String {
     let mut bytes = [7; 16];
     bytes[..4].copy_from_slice(&number.to_be_bytes());
     ClaimCode::from_random(bytes).reveal().expose().clone()
@@ -242,22 +248,59 @@ async fn wrong_used_and_absent_codes_take_the_same_time_and_many_of_them_lock_no
 }
 
 #[tokio::test]
-async fn a_reset_ends_an_ownership_where_the_operator_says_so() {
-    for (policy, expected) in [("owner", 403), ("device", 204)] {
-        let scene = Scene::configured(&format!("[claims]\nfactory_reset = \"{policy}\"\n")).await;
+async fn a_reset_on_the_device_ends_an_ownership_where_the_operator_lets_it() {
+    for (policy, expected) in [("owner", 3), ("device", 0)] {
+        let mut scene = Scene::configured(&format!("[claims]\nfactory_reset = \"{policy}\"\n")).await;
         let code = scene.code(None).await;
         assert_eq!(scene.claim("alice", &code).await.0, 201);
         scene.no_code().await;
-        // The device itself says it, with its certificate.
-        let door = scene.cloud.device().showing(&scene.device.identity());
-        let reset = door.post("/device/v1/reset").send().await;
-        assert_eq!(reset.status.as_u16(), expected, "{policy}");
-        if policy == "device" {
-            scene.code(Some(&code)).await;
-            assert_eq!(scene.owner().await, Value::Null);
-        } else {
-            assert!(reset.text().await.contains("owner"), "it says who can");
+        let bob = scene.cloud.user_id(&scene.provider.token("bob")).await;
+        scene.cloud.grant("cam-01", &bob, json!({"level": "operator"})).await;
+        let state = scene.device.state().display().to_string();
+        let reset = async |more: &[&str]| {
+            let words = [&["reset", "--no-local-api", "--state", &state], more].concat();
+            run(client_program(), words, b"cam-01\n").await
+        };
+        let unsure = reset(&[]).await;
+        assert!(unsure.code == 2 && unsure.stderr.contains("--yes"), "no terminal, no yes: {unsure:?}");
+        assert_ne!(scene.owner().await, Value::Null);
+
+        let done = reset(&["--yes"]).await;
+        assert_eq!(done.code, expected, "{policy}: {done:?}");
+        let left = scene.call("bob", Method::GET, "/v1/devices/cam-01", Value::Null).await.0;
+        if policy == "owner" {
+            assert!(done.stderr.contains("factory_reset"), "it says who can: {done:?}");
             assert_ne!(scene.owner().await, Value::Null);
+            assert_eq!(left, 200, "nobody lost anything");
+        } else {
+            let fresh = scene.code(Some(&code)).await;
+            assert_eq!((scene.owner().await, left), (Value::Null, 404));
+            let log = scene.cloud.command("audit ls").await.stdout;
+            let row = log.lines().find(|row| row.contains("device.release"));
+            assert!(row.is_some_and(|row| row.contains("device:default/cam-01")), "{log}");
+            assert_eq!(reset(&["--yes"]).await.code, 0, "once more does no harm");
+            assert_eq!(scene.claim("bob", &fresh).await.0, 201, "the new code stands");
         }
+        scene.cloud.kill();
+        let away = reset(&["--yes"]).await;
+        assert!(away.code == 6 && away.stderr.contains("nothing was changed"), "{away:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_reset_asks_whoever_sits_at_a_terminal() {
+    let scene = Scene::configured("[claims]\nfactory_reset = \"device\"\n").await;
+    let code = scene.code(None).await;
+    assert_eq!(scene.claim("alice", &code).await.0, 201);
+    scene.no_code().await;
+    let state = scene.device.state();
+    let program = client_program();
+    let command = format!("'{}' reset --no-local-api --state '{}'", program.display(), state.display());
+    for (answer, expected) in [("y\n", 1), ("cam-01\n", 0)] {
+        let typescript = state.join("typescript").display().to_string();
+        let said = run("script", ["-qec", &command, &typescript], answer.as_bytes()).await;
+        assert_eq!(said.code, expected, "{answer:?}: {said:?}");
+        assert!(said.stdout.contains("Write cam-01 to go on"), "{said:?}");
+        assert_eq!(scene.owner().await == Value::Null, expected == 0);
     }
 }
