@@ -211,7 +211,7 @@ mod tests {
         );
         assert_eq!(appended.unwrap(), [Some(1), Some(2)]);
         assert_eq!(woken, (2, 2));
-        store.meta_or_insert("other", "write").await.unwrap();
+        store.check_writing().await.unwrap();
         assert!(!newest.has_changed().unwrap(), "nothing was appended");
         store.close().await;
         assert_eq!(*Store::open(&path).await.unwrap().newest_event().borrow(), 2);

@@ -1,37 +1,10 @@
-//! The deployment's own few facts, and counters that only grow.
+//! Counters that only grow, and whether the store answers.
 
 use sqlx::SqliteConnection;
 
 use crate::{Store, StoreError, column};
 
 impl Store {
-    /// The value under a key; where there is none yet, the fresh one becomes it, once for ever.
-    pub async fn meta_or_insert(&self, key: &'static str, fresh: &str) -> Result<String, StoreError> {
-        let fresh = fresh.to_owned();
-        self.write(move |c| {
-            Box::pin(async move {
-                sqlx::query("INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO NOTHING")
-                    .bind(key)
-                    .bind(fresh)
-                    .execute(&mut *c)
-                    .await?;
-                Ok(sqlx::query_scalar("SELECT value FROM meta WHERE key = ?").bind(key).fetch_one(c).await?)
-            })
-        })
-        .await
-    }
-
-    /// The value under a key.
-    pub async fn meta(&self, key: &'static str) -> Result<Option<String>, StoreError> {
-        self.read(move |c| {
-            Box::pin(async move {
-                let value = sqlx::query_scalar("SELECT value FROM meta WHERE key = ?").bind(key);
-                Ok(value.fetch_optional(c).await?)
-            })
-        })
-        .await
-    }
-
     /// A number greater than any that this deployment's earlier starts got: 1, 2, 3, …
     ///
     /// The registry begins its generations there, so that they grow across restarts too.
