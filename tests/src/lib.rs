@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a harness that fails is a failing test")]
 
+mod authority;
 mod binaries;
 mod browser;
 mod cloud;
@@ -27,6 +28,7 @@ mod tls;
 mod web;
 mod websocket;
 
+pub use authority::Authority;
 pub use binaries::{client_program, cloud_program, workspace};
 pub use browser::{Browser, Page};
 pub use cloud::{Cloud, CloudPlan};

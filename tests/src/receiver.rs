@@ -6,22 +6,18 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
-use crate::{Service, eventually_within, tls::provider};
+use crate::{Authority, Service, eventually_within, tls::provider};
 
 /// A receiver that runs until it is dropped, answers as it is told, and remembers what came.
 #[derive(Debug)]
 pub struct Receiver {
     service: Service,
-    directory: TempDir,
+    authority: Authority,
     state: Arc<Mutex<State>>,
 }
 
@@ -46,24 +42,13 @@ impl Receiver {
     /// # Panics
     /// If there is no port or no randomness.
     pub async fn start() -> Self {
-        let directory = TempDir::new().unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let root = BASE64_STANDARD.encode(issuer.der());
-        let root = format!("-----BEGIN CERTIFICATE-----\n{root}\n-----END CERTIFICATE-----\n");
-        std::fs::write(directory.path().join(ROOT), root).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-        let leaf = leaf.signed_by(&key, &issuer).unwrap();
+        let authority = Authority::new();
+        let (chain, key) = authority.identity().into_parts();
         let config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(
-                vec![leaf.der().clone()],
-                PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der())),
-            )
+            .with_single_cert(chain, key)
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let state = Arc::new(Mutex::new(State { status: 204, received: vec![] }));
@@ -86,7 +71,7 @@ impl Receiver {
             }
         })
         .await;
-        Self { service, directory, state }
+        Self { service, authority, state }
     }
 
     /// What a cloud has to be told so that it calls this one.
@@ -96,7 +81,7 @@ impl Receiver {
 
     /// The root of its certificate.
     pub fn root(&self) -> PathBuf {
-        self.directory.path().join(ROOT)
+        self.authority.root()
     }
 
     /// Its address.
@@ -170,5 +155,3 @@ async fn read(stream: &mut (impl AsyncReadExt + Unpin)) -> Option<Received> {
         }
     }
 }
-
-const ROOT: &str = "root.pem";

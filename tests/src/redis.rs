@@ -1,15 +1,17 @@
 //! A real Redis server: its own port and directory, gone when it is dropped.
 
-use std::{net::SocketAddr, process::Command};
+use std::{net::SocketAddr, path::PathBuf, process::Command};
 
 use tempfile::TempDir;
 
-use crate::{Process, eventually, run, run_ok};
+use crate::{Authority, Process, eventually, run, run_ok};
 
 /// A running server.
 #[derive(Debug)]
 pub struct Redis {
     address: SocketAddr,
+    /// Certificate, key and root, where it speaks TLS.
+    tls: Option<[PathBuf; 3]>,
     directory: TempDir,
     process: Process,
 }
@@ -20,17 +22,30 @@ impl Redis {
     /// # Panics
     /// If it does not start.
     pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// The same, over TLS alone, with the certificate of this authority.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub async fn start_encrypted(authority: &Authority) -> Self {
+        Self::start_with(Some([authority.certificate(), authority.key(), authority.root()])).await
+    }
+
+    async fn start_with(tls: Option<[PathBuf; 3]>) -> Self {
         let address = crate::device::free_address();
         let directory = TempDir::new().unwrap();
-        let process = spawn(address, &directory);
-        let redis = Self { address, directory, process };
+        let process = spawn(address, tls.as_ref(), &directory);
+        let redis = Self { address, tls, directory, process };
         redis.answers().await;
         redis
     }
 
     /// As `--registry` takes it.
     pub fn url(&self) -> String {
-        format!("redis://{}", self.address)
+        let scheme = if self.tls.is_some() { "rediss" } else { "redis" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// Asks it as an operator would; the answer has to be a success.
@@ -59,7 +74,7 @@ impl Redis {
 
     /// Starts it again after [`Redis::kill`], empty.
     pub async fn start_again(&mut self) {
-        self.process = spawn(self.address, &self.directory);
+        self.process = spawn(self.address, self.tls.as_ref(), &self.directory);
         self.answers().await;
     }
 
@@ -74,14 +89,35 @@ impl Redis {
     fn words(&self, words: &str) -> Vec<String> {
         let port = self.address.port().to_string();
         let mut all = vec!["-h".to_owned(), self.address.ip().to_string(), "-p".to_owned(), port];
+        if let Some([_, _, root]) = &self.tls {
+            all.extend(["--tls".to_owned(), "--cacert".to_owned(), root.display().to_string()]);
+        }
         all.extend(words.split(' ').map(str::to_owned));
         all
     }
 }
 
-fn spawn(address: SocketAddr, directory: &TempDir) -> Process {
+fn spawn(address: SocketAddr, tls: Option<&[PathBuf; 3]>, directory: &TempDir) -> Process {
     let mut command = Command::new("redis-server");
-    command.args(["--bind", &address.ip().to_string(), "--port", &address.port().to_string(), "--dir"]);
-    command.arg(directory.path()).args(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
+    let port = address.port().to_string();
+    command.args(["--bind", &address.ip().to_string()]);
+    match tls {
+        None => command.args(["--port", &port]),
+        Some([certificate, key, root]) => command
+            .args(["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no", "--tls-cert-file"])
+            .arg(certificate)
+            .arg("--tls-key-file")
+            .arg(key)
+            .arg("--tls-ca-cert-file")
+            .arg(root),
+    };
+    command.arg("--dir").arg(directory.path()).args([
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--daemonize",
+        "no",
+    ]);
     Process::start("redis-server", command)
 }

@@ -2,21 +2,50 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use redis::{ConnectionInfo, IntoConnectionInfo, io::tcp::TcpSettings};
+use redis::{Client, ConnectionInfo, IntoConnectionInfo, TlsCertificates, io::tcp::TcpSettings};
 
 /// The address of a Redis server: `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`, or `rediss://` for
 /// TLS. It prints without its password.
 #[derive(Clone)]
 pub struct RedisAddress {
     info: Arc<ConnectionInfo>,
+    /// PEM certificates that the server's has to lead to; none: the system's.
+    roots: Option<Arc<[u8]>>,
     shown: String,
 }
 
 impl RedisAddress {
-    pub(super) fn info(&self) -> ConnectionInfo {
-        ConnectionInfo::clone(&self.info)
+    /// The same server, whose certificate has to lead to one of these, given as PEM, instead of the system's.
+    ///
+    /// # Errors
+    /// If there is no certificate in it, or the address is not one of TLS.
+    pub fn trusting(self, roots: &[u8]) -> Result<Self, String> {
+        let address = Self { roots: Some(roots.into()), ..self };
+        if !address.shown.starts_with("rediss:") {
+            return Err("only a server that is named with rediss:// shows a certificate".into());
+        }
+        let count = roots.windows(BEGIN.len()).filter(|window| *window == BEGIN).count();
+        let client = address.client().map_err(|error| error.to_string());
+        match client {
+            Ok(_) if count > 0 => Ok(address),
+            Ok(_) => Err("there is no PEM certificate in it".into()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn client(&self) -> redis::RedisResult<Client> {
+        let info = ConnectionInfo::clone(&self.info);
+        match &self.roots {
+            None => Client::open(info),
+            Some(roots) => Client::build_with_tls(
+                info,
+                TlsCertificates { client_tls: None, root_cert: Some(roots.to_vec()) },
+            ),
+        }
     }
 }
+
+const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 impl FromStr for RedisAddress {
     type Err = String;
@@ -42,7 +71,7 @@ impl FromStr for RedisAddress {
         })?;
         // Small questions that somebody waits for.
         let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        Ok(Self { info: Arc::new(info), shown })
+        Ok(Self { info: Arc::new(info), roots: None, shown })
     }
 }
 
@@ -73,6 +102,16 @@ mod tests {
             let address: RedisAddress = text.parse().unwrap();
             assert_eq!(address.to_string(), shown);
             assert!(!format!("{address:?}").contains("ter2"));
+        }
+    }
+
+    #[test]
+    fn roots_are_for_tls_and_have_to_be_certificates() {
+        let plain: RedisAddress = "redis://127.0.0.1:6379".parse().unwrap();
+        assert!(plain.trusting(b"").unwrap_err().contains("rediss://"));
+        for wrong in ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAA\n"] {
+            let encrypted: RedisAddress = "rediss://127.0.0.1:6379".parse().unwrap();
+            assert!(encrypted.trusting(wrong.as_bytes()).is_err(), "{wrong}");
         }
     }
 

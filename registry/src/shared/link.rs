@@ -35,7 +35,7 @@ enum State {
 
 impl Link {
     pub(super) fn new(address: &RedisAddress) -> Result<Self, String> {
-        let client = Client::open(address.info()).map_err(|error| reason(&error))?;
+        let client = address.client().map_err(|error| reason(&error))?;
         let state = Mutex::new(State::Down(Away("it was not reached yet".into())));
         Ok(Self { client, state, up: watch::channel(false).0, doubt: Notify::new() })
     }
@@ -143,6 +143,8 @@ pub(super) fn reason(error: &redis::RedisError) -> String {
         Some(code) => format!("it answers {code} {detail}"),
         None => error.to_string(),
     };
+    let remedy = if text.contains("invalid peer certificate") { UNTRUSTED } else { "" };
+    let text = format!("{remedy}{text}");
     text.chars().filter(|c| !c.is_control()).take(200).collect::<String>().trim_end().to_owned()
 }
 
@@ -150,6 +152,7 @@ fn silent() -> Away {
     Away(format!("it does not answer within {} s", ANSWER_WITHIN.as_secs()))
 }
 
+const UNTRUSTED: &str = "its certificate is not believed (registry_ca names the file of its CA): ";
 /// How long anybody waits for the shared registry.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 const CALLS_QUEUED: usize = 1024;

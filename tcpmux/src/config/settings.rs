@@ -24,6 +24,9 @@ pub struct Config {
     /// Where live state is shared.
     #[serde(deserialize_with = "registry")]
     pub registry: LiveState,
+    /// A PEM file with roots for the certificate of a shared registry; none: the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry_ca: Option<PathBuf>,
     /// What this process does.
     pub roles: Vec<Role>,
     /// The doors' addresses.

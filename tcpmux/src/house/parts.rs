@@ -363,8 +363,15 @@ impl DeviceRemoval for Removal {
 /// The registry; a shared one that cannot be reached is joined when it can.
 async fn live_state(config: &Config, node: NodeId, epoch: u32, tasks: &Tasks) -> Result<Registry, Failure> {
     let LiveState::Redis(address) = &config.registry else { return Ok(Registry::in_process(node, epoch)) };
+    let mut address = address.clone();
+    if let Some(file) = &config.registry_ca {
+        let unusable =
+            |error: String| misconfigured(anyhow::anyhow!("registry_ca {}: {error}", file.display()));
+        let roots = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
+        address = address.trusting(&roots).map_err(unusable)?;
+    }
     let problem = |error| misconfigured(anyhow::anyhow!("registry {address}: {error}"));
-    let (registry, keeping) = Registry::on_redis(address, node, epoch).map_err(problem)?;
+    let (registry, keeping) = Registry::on_redis(&address, node, epoch).map_err(problem)?;
     tasks.spawn(keeping.run());
     registry.settle().await;
     Ok(registry)

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tests::{Cloud, Device, Redis, eventually_within, web};
+use tests::{Authority, Cloud, Device, Redis, eventually_within, web};
 
 use super::{neighbour::Neighbour, vitals::metric};
 
@@ -66,6 +66,30 @@ async fn a_cloud_that_starts_without_its_registry_serves_and_says_so() {
     let status = cloud.command("status").await;
     assert_eq!(status.code, 0, "{status:?}");
     assert!(status.stdout.contains("1 sessions here  1 on all 1 nodes"), "{status:?}");
+}
+
+#[tokio::test]
+async fn an_encrypted_registry_is_used_if_its_certificate_is_believed_and_else_said_to_be_wrong() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let redis = Redis::start_encrypted(&authority).await;
+    let cloud =
+        |config: String| Cloud::plan().config(&format!("registry = \"{}\"\n{config}", redis.url())).start();
+    let trusting = |ca: &Authority| format!("registry_ca = {:?}\n", ca.root().display().to_string());
+    let believing = cloud(trusting(&authority)).await;
+    let _neighbour = Neighbour::move_in(&believing).await;
+    assert_eq!(redis.rows().await, ["default/neighbour"]);
+    drop(believing);
+
+    for config in [trusting(&stranger), String::new()] {
+        let doubting = cloud(config.clone()).await;
+        let status = doubting.command("status").await;
+        assert_eq!(status.code, 8, "{config}: {status:?}");
+        for words in ["registry: cannot be used", "certificate is not believed", "registry_ca"] {
+            assert!(status.stdout.contains(words), "{config}: {words}: {status:?}");
+        }
+        let neighbour = Neighbour::move_in(&doubting).await;
+        neighbour.is_served().await;
+    }
 }
 
 #[tokio::test]
