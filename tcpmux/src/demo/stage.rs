@@ -166,8 +166,9 @@ impl Stage {
             format!("CA={ca}"),
             format!("CLOUD={cloud}"),
             format!("ID=$(curl -s {issuer}/token/alice)"),
+            format!("BOBS_ID=$(curl -s {issuer}/token/bob)"),
             format!(
-                "BOB=$(curl -s --cacert {ca} -H \"Authorization: Bearer $(curl -s {issuer}/token/bob)\" {cloud}/v1/me | sed 's/.*\"id\":\"\\([^\"]*\\)\".*/\\1/')"
+                "BOB=$(curl -s --cacert {ca} -H \"Authorization: Bearer $BOBS_ID\" {cloud}/v1/me | sed 's/.*\"id\":\"\\([^\"]*\\)\".*/\\1/')"
             ),
             format!(
                 "TOKEN=$(curl -s --cacert {ca} -X POST -H \"Authorization: Bearer $ID\" {cloud}/v1/token | sed 's/.*\"token\":\"\\([^\"]*\\)\".*/\\1/')"
