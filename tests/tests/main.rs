@@ -28,9 +28,11 @@ mod keepers {
 
 mod enrolment;
 mod events;
+mod guesses;
 mod headers;
 mod http_matrix;
 mod isolation;
+mod losses;
 mod main_path;
 mod minimal;
 mod network;

@@ -194,16 +194,28 @@ impl Pki {
     }
 
     /// A daemon with a certificate of this CA, configured by hand.
-    pub(crate) async fn device(&self, name: &str, cloud: &Cloud, service: &str) -> Process {
+    pub(crate) async fn device(&self, name: &str, cloud: &Cloud, web: &str) -> Process {
+        self.device_with(name, cloud, &[("web", web.to_owned())]).await
+    }
+
+    /// The same with these services.
+    pub(crate) async fn device_with(
+        &self,
+        name: &str,
+        cloud: &Cloud,
+        services: &[(&str, String)],
+    ) -> Process {
         self.issue("device", name, "clientAuth", &format!("DNS:{name}.example")).await;
-        let config = format!(
-            "server = \"localhost:{}\"\n[identity]\nca = {:?}\ncertificate = {:?}\nkey = {:?}\n\
-             [[service]]\nname = \"web\"\nto = \"{service}\"\n",
+        let mut config = format!(
+            "server = \"localhost:{}\"\n[identity]\nca = {:?}\ncertificate = {:?}\nkey = {:?}\n",
             cloud.device_address().port(),
             self.file("ca.crt"),
             self.file("device.crt"),
             self.file("device.key"),
         );
+        for (name, to) in services {
+            config += &format!("[[service]]\nname = \"{name}\"\nto = \"{to}\"\n");
+        }
         let file = self.file("client.toml");
         std::fs::write(&file, config).unwrap();
         let state = self.file("state").display().to_string();

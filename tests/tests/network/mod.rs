@@ -13,6 +13,7 @@ mod locked_store;
 mod neighbour;
 pub(crate) mod peer;
 mod provider_outage;
+mod registry_claims;
 mod registry_outages;
 mod secrets;
 mod signer_outage;
