@@ -68,23 +68,26 @@ impl OwnIds {
 /// when it first writes.
 #[derive(Debug)]
 pub(super) struct PeerIds {
-    next: u32,
+    /// Wider than an id: after the last one there is none that is still to come.
+    next: u64,
     /// First and last id of each stretch that was jumped over, in order.
     skipped: Vec<(u32, u32)>,
 }
 
 impl PeerIds {
     pub(super) fn new(own: Role) -> Self {
-        Self { next: own.peer().first(), skipped: Vec::new() }
+        Self { next: own.peer().first().into(), skipped: Vec::new() }
     }
 
     /// Marks an id as used; `false` when it was used before, or is so old that it counts as used.
     pub(super) fn take(&mut self, id: u32) -> bool {
-        if id >= self.next {
-            if id > self.next {
-                self.skipped.push((self.next, id - 2));
+        if u64::from(id) >= self.next {
+            if let Ok(next) = u32::try_from(self.next)
+                && id > next
+            {
+                self.skipped.push((next, id - 2));
             }
-            self.next = id.saturating_add(2);
+            self.next = u64::from(id) + 2;
         } else {
             let Some(index) = self.skipped_at(id) else { return false };
             let (first, last) = self.skipped.remove(index);
@@ -103,7 +106,7 @@ impl PeerIds {
 
     /// Whether the peer announced this id, or skipped it so long ago that it counts as announced.
     pub(super) fn was_taken(&self, id: u32) -> bool {
-        id < self.next && self.skipped_at(id).is_none()
+        u64::from(id) < self.next && self.skipped_at(id).is_none()
     }
 
     fn skipped_at(&self, id: u32) -> Option<usize> {
@@ -154,6 +157,16 @@ mod tests {
         assert!(ids.take(9_999_998) && !ids.take(9_999_998));
         assert!(ids.take(9_999_500) && ids.take(9_999_498) && ids.take(9_999_502));
         assert!(ids.take(u32::MAX - 1) && !ids.take(u32::MAX - 1));
+    }
+
+    #[test]
+    fn the_very_last_id_is_used_once_like_any_other() {
+        for (own, last) in [(Role::Client, u32::MAX - 1), (Role::Server, u32::MAX)] {
+            let mut ids = PeerIds::new(own);
+            assert!(!ids.was_taken(last) && ids.take(last));
+            assert!(ids.was_taken(last) && !ids.take(last), "{last}");
+            assert!(ids.take(last - 2) && !ids.take(last - 2));
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use model::DisconnectCause;
 use tcpmux_proto::{
     Settings,
     frame::{FrameHeader, SYN},
-    mux::{Outbox, ProtocolError, Read, Role},
+    mux::{Outbox, ProtocolError, Read, Role, Room},
 };
 use tokio::io::AsyncWriteExt;
 
@@ -113,6 +113,60 @@ fn single_bytes_cost_little_more_than_themselves() {
         pieces += 1;
     }
     assert!(pieces <= 8, "gathered into few pieces, not {pieces}");
+}
+
+#[test]
+fn credit_that_never_comes_stops_its_stream_alone_and_costs_one_queue() {
+    for role in [Role::Client, Role::Server] {
+        let mut victim = Victim::new(role);
+        let other = victim.session.open().unwrap();
+        let mut sent = 0;
+        // Nothing is ever granted beyond the first window, however often it is said.
+        for turn in 0..1000_u32 {
+            if let Room::Bytes(room) = victim.session.room(victim.ours) {
+                victim.session.write(victim.ours, vec![0; room].into(), ZERO);
+            }
+            if turn > 0 {
+                victim.say(FrameHeader::window_update(victim.ours, 0, 0));
+            }
+            let mut out = Outbox::default();
+            victim.session.transmit(&mut out, usize::MAX, ZERO);
+            sent += out.len();
+        }
+        assert_eq!(victim.died_of(), None, "{role:?}");
+        assert!(sent < WINDOW as usize + 1000, "no more than the window left: {sent}");
+        assert!(victim.session.held_bytes() <= 128 << 10, "{}", victim.session.held_bytes());
+        victim.session.write_copy(other, b"small", ZERO);
+        let mut out = Outbox::default();
+        victim.session.transmit(&mut out, usize::MAX, ZERO);
+        assert_eq!(out.len(), 12 + 5, "the other stream goes on");
+    }
+}
+
+#[test]
+fn what_a_peer_can_make_us_hold_is_what_its_windows_hold() {
+    for role in [Role::Client, Role::Server] {
+        let mut victim = Victim::new(role);
+        let room = if role == Role::Client { 16 } else { 15 };
+        for nth in 0..room {
+            victim.open(victim.theirs + 2 * nth, &vec![7; WINDOW as usize]);
+        }
+        assert_eq!(victim.died_of(), None, "{role:?}: every window may be used");
+        let most = room as usize * WINDOW as usize;
+        assert_eq!(victim.session.held_bytes(), most);
+        // Empty frames and repeated credit leave nothing behind.
+        for _ in 0..10_000 {
+            victim.say(FrameHeader::data(victim.theirs, 0, 0));
+            victim.say(FrameHeader::window_update(victim.theirs, 0, 1));
+        }
+        assert_eq!((victim.died_of(), victim.session.held_bytes()), (None, most));
+        assert!(victim.session.deadline().is_some());
+        for nth in 0..room {
+            while let Read::Data(_) = victim.session.read(victim.theirs + 2 * nth, ZERO) {}
+            victim.session.release(victim.theirs + 2 * nth, ZERO);
+        }
+        assert_eq!(victim.session.held_bytes(), 0);
+    }
 }
 
 #[tokio::test]

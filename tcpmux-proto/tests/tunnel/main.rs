@@ -8,6 +8,7 @@ mod hostile;
 mod interop;
 mod liveness;
 mod long_path;
+mod loss;
 mod opening;
 mod simulated;
 mod support;
