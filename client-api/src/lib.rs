@@ -19,6 +19,9 @@ mod device;
 mod device_edit;
 mod device_self;
 mod events;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod granting;
 mod me;
 mod notifications;

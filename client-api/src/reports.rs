@@ -261,6 +261,22 @@ fn rejected(code: &'static str, detail: String) -> ItemResult {
     ItemResult { status: "rejected", code: Some(code), detail: Some(detail), ..ItemResult::default() }
 }
 
+/// What of a body would be kept, with its time and its own id; `None` for what is no report at all.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn judged_for_fuzzing(
+    body: &[u8],
+    kind: ReportKind,
+    device: &DeviceRef,
+    now: Timestamp,
+) -> Option<Vec<(Timestamp, Option<String>, Value)>> {
+    let judge = match kind {
+        ReportKind::Telemetry => judge_telemetry,
+        ReportKind::Notification => judge_notification,
+    };
+    let kept = items(body).ok()?.into_iter().filter_map(|item| judge(item.get(), device, now).ok());
+    Some(kept.map(|(_, event)| (event.at, event.source_id, event.data)).collect())
+}
+
 /// How deep objects and arrays lie in each other. The text is JSON.
 fn depth(text: &str) -> usize {
     let (mut depth, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);

@@ -19,6 +19,9 @@ mod device_identity;
 mod device_tokens;
 mod device_verifier;
 mod doors;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gateway;
 mod key_file;
 mod logins;

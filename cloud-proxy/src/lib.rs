@@ -28,6 +28,9 @@ mod cookies;
 mod cors;
 mod download;
 mod forward;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod headers;
 mod lease;
 mod location;

@@ -18,6 +18,9 @@ mod est;
 mod fault;
 mod finishing;
 mod first_use;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod issuing;
 mod limits;
 mod passcodes;

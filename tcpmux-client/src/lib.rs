@@ -21,6 +21,9 @@ pub mod doctor;
 mod enroll;
 mod enrolment_string;
 mod est;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod housekeeping;
 mod https;
 mod identity;

@@ -35,6 +35,12 @@ pub(crate) use record::Record;
 
 use segment::{Pen, Segment};
 
+/// Whole records among these bytes, and where each ends.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn found_for_fuzzing(bytes: &[u8]) -> impl Iterator<Item = (Record, usize)> {
+    record::records(bytes).map(|found| (found.record, found.end))
+}
+
 /// An item that was not taken in yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NewRecord {

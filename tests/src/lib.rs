@@ -14,6 +14,7 @@ mod command;
 mod device;
 mod door;
 mod eventually;
+pub mod fuzz;
 mod namespace;
 mod nginx;
 mod oidc_provider;

@@ -28,6 +28,7 @@ mod keepers {
 
 mod enrolment;
 mod events;
+mod fuzz;
 mod guesses;
 mod headers;
 mod http_matrix;

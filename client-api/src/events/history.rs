@@ -71,7 +71,7 @@ struct Asked {
 }
 
 /// Where a page ended: the moment and the number of its last event.
-struct Cursor(Timestamp, u64);
+pub(crate) struct Cursor(Timestamp, u64);
 
 impl FromStr for Cursor {
     type Err = ();

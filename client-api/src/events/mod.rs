@@ -5,17 +5,17 @@
 //! and look back with [`history`]. [`forgetting`] deletes what is too old.
 
 pub(crate) mod cloud_event;
-mod conditions;
+pub(crate) mod conditions;
 pub(crate) mod event_stream;
 pub(crate) mod feed;
-mod fields;
+pub(crate) mod fields;
 pub(crate) mod forgetting;
 pub(crate) mod history;
-mod history_csv;
+pub(crate) mod history_csv;
 mod paths;
 pub(crate) mod sight;
 mod subscription;
-mod topic;
+pub(crate) mod topic;
 pub(crate) mod topic_socket;
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! - `handover`: from the cloud's origin to a device's host, by a one-time code
 //! - `pages`, `cookies`, `key`, `same_origin`: what browsers see, carry, and must prove
 
-mod cookies;
+pub(crate) mod cookies;
 mod flow;
 mod handover;
 mod key;

@@ -29,7 +29,7 @@ pub(super) struct Found {
 }
 
 impl Record {
-    pub(super) fn write(&self, to: &mut Vec<u8>) {
+    pub(crate) fn write(&self, to: &mut Vec<u8>) {
         let begin = to.len();
         to.extend(MARK);
         let length = u32::try_from(REST + self.json.len()).expect("an item has at most 64 KiB");
@@ -47,7 +47,7 @@ impl Record {
     }
 
     /// Bytes on disk.
-    pub(super) fn size(json: usize) -> u64 {
+    pub(crate) fn size(json: usize) -> u64 {
         (HEAD + REST + json) as u64
     }
 }
