@@ -49,6 +49,13 @@ pub struct Multiplexed {
     _connection: JoinSet<()>,
 }
 
+impl Multiplexed {
+    /// Whether it can carry no more calls.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+}
+
 /// An answer whose body may still be on its way. Dropping it ends the connection.
 #[derive(Debug)]
 pub struct Answer {
@@ -129,13 +136,21 @@ impl Door {
     /// # Panics
     /// If there is none.
     pub async fn multiplexed(&self) -> Multiplexed {
-        let stream = self.tls.clone().with_alpn(&[b"h2"]).connect(self.address).await.unwrap();
+        self.try_multiplexed().await.unwrap()
+    }
+
+    /// The same, where there may be nobody.
+    ///
+    /// # Errors
+    /// If there is no connection.
+    pub async fn try_multiplexed(&self) -> Result<Multiplexed, Box<dyn std::error::Error + Send + Sync>> {
+        let stream = self.tls.clone().with_alpn(&[b"h2"]).connect(self.address).await?;
         let executor = TokioExecutor::new();
         let (sender, connection) =
-            hyper::client::conn::http2::handshake(executor, TokioIo::new(stream)).await.unwrap();
+            hyper::client::conn::http2::handshake(executor, TokioIo::new(stream)).await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { drop(connection.await) });
-        Multiplexed { sender, _connection: tasks }
+        Ok(Multiplexed { sender, _connection: tasks })
     }
 
     /// Sends bytes as they are, then reads to the end of the connection, ten seconds at most.
@@ -223,6 +238,21 @@ impl Call {
         let request = self.request.map(|()| self.body);
         let (parts, body) = connection.sender.send_request(request).await.unwrap().into_parts();
         Answer { status: parts.status, headers: parts.headers, body, _connection: JoinSet::new() }
+    }
+
+    /// Sends it on this connection, which may have ended; gives the status once the whole answer is there.
+    ///
+    /// # Errors
+    /// If there is no answer, or only a part of one.
+    pub async fn try_send_on(
+        self,
+        connection: &Multiplexed,
+    ) -> Result<StatusCode, Box<dyn std::error::Error + Send + Sync>> {
+        let request = self.request.map(|()| self.body);
+        let answer = connection.sender.clone().send_request(request).await?;
+        let status = answer.status();
+        answer.into_body().collect().await?;
+        Ok(status)
     }
 
     /// Sends it; there may be no answer.

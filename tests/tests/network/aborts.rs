@@ -2,20 +2,20 @@
 
 use bytes::Bytes;
 use tests::{Cloud, Device, Service, pieces, web};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
-use super::vitals::{descriptors, tell, until_descriptors, until_streams};
+use super::vitals::{descriptors, setting, tell, until_descriptors, until_streams};
 
 #[tokio::test]
 async fn two_hundred_aborted_downloads_and_uploads_leave_nothing_behind() {
-    Scene::set().await.abort(200).await;
+    Scene::set().await.abort(200, 20).await;
 }
 
-/// R3, by hand: `./scripts/prove aborts`.
-#[tokio::test]
+/// R3, by hand: `./scripts/prove aborts`, which says how many and how many at a time.
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes; ./scripts/prove aborts runs it"]
-async fn proof_ten_thousand_aborts_leave_nothing_behind() {
-    Scene::set().await.abort(5000).await;
+async fn proof_thousands_of_aborts_leave_nothing_behind() {
+    Scene::set().await.abort(setting("ABORTS", 10_000) / 2, setting("ABORTS_AT_ONCE", 50)).await;
 }
 
 struct Scene {
@@ -35,25 +35,37 @@ impl Scene {
     }
 
     /// Aborts as many downloads, and as many uploads.
-    async fn abort(mut self, count: usize) {
+    async fn abort(mut self, count: usize, at_once: usize) {
         // What is made once and kept is there before the count begins.
-        self.batch(20).await;
+        self.batch(at_once).await;
         self.only_one_is_left().await;
         let ids = [self.cloud.process().id(), self.device.process_id()];
         let before = ids.map(descriptors);
         let memory = (self.cloud.process().resident_kib(), self.device.process().resident_kib());
         let connections = self.web.connections();
-        for _ in 0..count / BATCH {
-            self.batch(BATCH).await;
+        let (batches, began) = (count / at_once, Instant::now());
+        for batch in 0..batches {
+            self.batch(at_once).await;
+            if (batch + 1) % (batches / 10).max(1) == 0 {
+                let (cloud, daemon) =
+                    (self.cloud.process().resident_kib(), self.device.process().resident_kib());
+                let done = 2 * (batch + 1) * at_once;
+                tell(format!(
+                    "{done} aborts in {:?}: cloud {cloud} KiB, daemon {daemon} KiB",
+                    began.elapsed()
+                ));
+            }
         }
-        assert_eq!(self.web.connections() - connections, 2 * (count / BATCH) * BATCH);
+        assert_eq!(self.web.connections() - connections, 2 * batches * at_once);
         self.only_one_is_left().await;
         for (id, before) in ids.into_iter().zip(before) {
             until_descriptors(id, before).await;
+            tell(format!("process {id}: {before} descriptors before, {} after", descriptors(id)));
         }
         let cloud = self.cloud.process().resident_kib().saturating_sub(memory.0);
         let daemon = self.device.process().resident_kib().saturating_sub(memory.1);
-        tell(format!("{} aborts: cloud +{cloud} KiB, daemon +{daemon} KiB", 2 * count));
+        let done = 2 * batches * at_once;
+        tell(format!("{done} aborts, 0 streams left: cloud +{cloud} KiB, daemon +{daemon} KiB"));
         assert!(cloud < 32 * 1024 && daemon < 32 * 1024, "{cloud} and {daemon} KiB");
         let call = self.cloud.user().get("/d/cam-01/web/method").bearer(&self.token);
         call.send().await.expect(200).await;
@@ -90,5 +102,3 @@ impl Scene {
         callers.join_all().await;
     }
 }
-
-const BATCH: usize = 20;

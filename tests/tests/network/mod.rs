@@ -3,6 +3,7 @@
 mod aborts;
 mod black_hole;
 mod comeback;
+mod endurance;
 mod forger;
 mod full_disk;
 mod handshakes;
@@ -19,5 +20,6 @@ mod secrets;
 mod signer_outage;
 mod silent_sockets;
 mod slow_readers;
+mod stalled;
 mod twins;
 mod vitals;

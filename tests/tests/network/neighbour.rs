@@ -65,16 +65,22 @@ impl Neighbour {
 
     /// How many requests one after the other are answered in this time, on one HTTP/2 connection.
     pub(super) async fn answered_within(&self, time: Duration) -> usize {
+        self.waits_within(time).await.len()
+    }
+
+    /// How long each of them took.
+    pub(super) async fn waits_within(&self, time: Duration) -> Vec<Duration> {
         let mut connection = self.door.multiplexed().await;
         let began = Instant::now();
-        let mut count = 0;
+        let mut waits = vec![];
         while began.elapsed() < time {
+            let asked = Instant::now();
             let call = self.door.get(PATH).bearer(&self.token);
             let answer = timeout(PATIENCE, call.send_on(&mut connection)).await.expect("an answer in time");
             answer.expect(200).await.text().await;
-            count += 1;
+            waits.push(asked.elapsed());
         }
-        count
+        waits
     }
 }
 

@@ -75,6 +75,11 @@ pub(super) fn tell(figure: String) {
     println!("{figure}");
 }
 
+/// A number that whoever runs a proof may set.
+pub(super) fn setting(name: &str, otherwise: usize) -> usize {
+    std::env::var(name).map_or(otherwise, |text| text.parse().expect("a whole number"))
+}
+
 /// Lets this process open many sockets, where its hard limit allows it.
 pub(super) async fn allow_many_descriptors() {
     let own = std::process::id().to_string();
