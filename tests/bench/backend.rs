@@ -1,24 +1,51 @@
-//! What stands behind the device, and nginx as a peer beside the cloud.
+//! What stands behind the tunnels: nginx with small answers, and threads that echo, send and swallow bytes.
 
-use std::{net::SocketAddr, path::Path, process::Command};
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
 
 use tempfile::TempDir;
 use tests::Process;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-};
+
+/// One port of loopback for each service; what leads to them has the same shape.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ports {
+    /// HTTP: head and body in one segment.
+    pub(crate) whole: u16,
+    /// HTTP: head and body in two.
+    pub(crate) split: u16,
+    pub(crate) echo: u16,
+    /// Sends for ever.
+    pub(crate) source: u16,
+    /// Reads for ever.
+    pub(crate) sink: u16,
+}
+
+impl Ports {
+    /// Ports that are free at this moment.
+    pub(crate) fn free() -> Self {
+        let [whole, split, echo, source, sink] = crate::load::free_ports();
+        Self { whole, split, echo, source, sink }
+    }
+
+    /// Each with the name of its service.
+    pub(crate) fn named(self) -> [(&'static str, u16); 5] {
+        let Self { whole, split, echo, source, sink } = self;
+        [("web", whole), ("split", split), ("echo", echo), ("source", source), ("sink", sink)]
+    }
+}
 
 pub(crate) struct Backend {
-    /// Head and body in one segment.
-    pub(crate) whole: u16,
-    /// Head and body in two.
-    pub(crate) split: u16,
-    /// nginx as a TLS reverse proxy that opens a connection to the backend for each request.
-    pub(crate) tls_proxy: u16,
-    pub(crate) echo: SocketAddr,
-    pub(crate) source: SocketAddr,
-    pub(crate) sink: SocketAddr,
+    pub(crate) ports: Ports,
+    received: Arc<AtomicU64>,
     _nginx: Process,
     _directory: TempDir,
 }
@@ -26,53 +53,44 @@ pub(crate) struct Backend {
 impl Backend {
     pub(crate) async fn start() -> Self {
         let directory = TempDir::new().unwrap();
-        let [whole, split, tls_proxy] = crate::load::free_ports();
-        let nginx = nginx(directory.path(), whole, split, tls_proxy);
-        for port in [whole, split, tls_proxy] {
-            tests::eventually("nginx listens", || async {
-                TcpStream::connect(("127.0.0.1", port)).await.map(drop).map_err(|error| error.to_string())
-            })
-            .await;
+        let [whole, split] = crate::load::free_ports();
+        let base = directory.path().display();
+        std::fs::write(directory.path().join("index.html"), vec![b'x'; 1024]).unwrap();
+        let servers = format!(
+            "server {{ listen 127.0.0.1:{whole} backlog=4096; root {base}; sendfile off; }}\n\
+             server {{ listen 127.0.0.1:{split} backlog=4096; root {base}; sendfile on; tcp_nopush off; }}\n"
+        );
+        let nginx = nginx(directory.path(), 1, &servers);
+        for port in [whole, split] {
+            answers(port).await;
         }
-        Self {
-            whole,
-            split,
-            tls_proxy,
-            echo: serve(echo).await,
-            source: serve(source).await,
-            sink: serve(sink).await,
-            _nginx: nginx,
-            _directory: directory,
-        }
+        let received = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&received);
+        let (echo, source) = (serve(echo), serve(source));
+        let sink = serve(move |socket| sink(socket, &count));
+        let ports = Ports { whole, split, echo, source, sink };
+        Self { ports, received, _nginx: nginx, _directory: directory }
+    }
+
+    /// How many bytes the sink has read.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
     }
 }
 
-fn nginx(directory: &Path, whole: u16, split: u16, tls_proxy: u16) -> Process {
+/// An nginx with these servers and so many workers.
+pub(crate) fn nginx(directory: &Path, workers: usize, servers: &str) -> Process {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).unwrap();
     let base = directory.display();
-    std::fs::write(directory.join("index.html"), vec![b'x'; 1024]).unwrap();
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
-        .args(["-subj", "/CN=localhost", "-days", "2"])
-        .arg("-keyout")
-        .arg(directory.join("key.pem"))
-        .arg("-out")
-        .arg(directory.join("cert.pem"))
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .iter()
         .map(|kind| format!("{kind}_temp_path {base}/{kind};\n"))
         .collect();
     let config = format!(
-        "daemon off;\nworker_processes 1;\npid {base}/pid;\nerror_log stderr;\n\
-         events {{ worker_connections 4096; }}\nhttp {{\n access_log off; keepalive_requests 10000000;\n{temporary}\
-         server {{ listen 127.0.0.1:{whole} backlog=4096; root {base}; sendfile off; }}\n\
-         server {{ listen 127.0.0.1:{split} backlog=4096; root {base}; sendfile on; tcp_nopush off; }}\n\
-         server {{ listen 127.0.0.1:{tls_proxy} ssl backlog=4096; ssl_certificate {base}/cert.pem;\n\
-           ssl_certificate_key {base}/key.pem; location / {{ proxy_pass http://127.0.0.1:{whole}; }} }}\n}}\n"
+        "daemon off;\nworker_processes {workers};\npid {base}/pid;\nerror_log stderr;\n\
+         events {{ worker_connections 4096; }}\n\
+         http {{\naccess_log off;\nkeepalive_requests 10000000;\n{temporary}{servers}}}\n"
     );
     let file = directory.join("nginx.conf");
     std::fs::write(&file, config).unwrap();
@@ -82,38 +100,48 @@ fn nginx(directory: &Path, whole: u16, split: u16, tls_proxy: u16) -> Process {
     Process::start("nginx", command)
 }
 
-async fn serve<F>(answer: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            let _ = socket.set_nodelay(true);
-            spawn(answer(socket));
-        }
-    });
-    address
+/// Waits until something listens there.
+pub(crate) async fn answers(port: u16) {
+    tests::eventually("a port is open", || async {
+        let opened = tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
+        opened.map(drop).map_err(|error| format!("{port}: {error}"))
+    })
+    .await;
 }
 
-async fn echo(mut socket: TcpStream) {
+/// A thread for each connection, so that no runtime of ours adds to round trips.
+fn serve(answer: impl Fn(TcpStream) + Clone + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        while let Ok((socket, _)) = listener.accept() {
+            let _ = socket.set_nodelay(true);
+            let answer = answer.clone();
+            thread::spawn(move || answer(socket));
+        }
+    });
+    port
+}
+
+fn echo(mut socket: TcpStream) {
     let mut buffer = vec![0; 64 * 1024];
-    while let Ok(count @ 1..) = socket.read(&mut buffer).await {
-        if socket.write_all(&buffer[..count]).await.is_err() {
+    while let Ok(count @ 1..) = socket.read(&mut buffer) {
+        if socket.write_all(&buffer[..count]).is_err() {
             return;
         }
     }
 }
 
-async fn source(mut socket: TcpStream) {
+fn source(mut socket: TcpStream) {
     let buffer = vec![0x5a; 256 * 1024];
-    while socket.write_all(&buffer).await.is_ok() {}
+    while socket.write_all(&buffer).is_ok() {}
 }
 
-async fn sink(mut socket: TcpStream) {
+fn sink(mut socket: TcpStream, received: &AtomicU64) {
     let mut buffer = vec![0; 256 * 1024];
-    while let Ok(1..) = socket.read(&mut buffer).await {}
+    while let Ok(count @ 1..) = socket.read(&mut buffer) {
+        received.fetch_add(count as u64, Ordering::Relaxed);
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a program for developers ends all at once")]

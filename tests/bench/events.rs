@@ -15,9 +15,13 @@ use tokio_tungstenite::{
     tungstenite::{Message, client::IntoClientRequest},
 };
 
-use crate::report::Report;
+use crate::{
+    choice::Choice,
+    report::{OURS, Report},
+};
 
-pub(crate) async fn measure(time: Duration, report: &mut Report) {
+pub(crate) async fn measure(choice: &Choice, report: &mut Report) {
+    let time = choice.time();
     println!("events: {} devices, {} reports of {ITEMS} items a second each", DEVICES, 1000 / EVERY_MS);
     let provider = Provider::start().await;
     let mut cloud = Cloud::plan().provider(&provider).log_level("warn").start().await;
@@ -69,11 +73,17 @@ pub(crate) async fn measure(time: Duration, report: &mut Report) {
         answers.add(times).unwrap();
     }
     let milliseconds = |of: &Histogram<u64>, quantile| of.value_at_quantile(quantile) as f64 / 1000.0;
-    report.put("events received, /s", total as f64 / took.as_secs_f64());
-    report.put("event from its sending to a listener, p50, ms", milliseconds(&delays, 0.5));
-    report.put("event from its sending to a listener, p99, ms", milliseconds(&delays, 0.99));
-    report.put("a report with its handshake, p99, ms", milliseconds(&answers, 0.99));
-    report.put("server RSS at its most, MiB", cloud.process().peak_resident_kib() as f64 / 1024.0);
+    report.put("S6", "received", "/s", OURS, total as f64 / took.as_secs_f64());
+    report.put("S6", "from its sending to a listener, p50", "ms", OURS, milliseconds(&delays, 0.5));
+    report.put("S6", "from its sending to a listener, p99", "ms", OURS, milliseconds(&delays, 0.99));
+    report.put("S6", "a report with its handshake, p99", "ms", OURS, milliseconds(&answers, 0.99));
+    report.put(
+        "S6",
+        "server, resident at its most",
+        "MiB",
+        OURS,
+        cloud.process().peak_resident_kib() as f64 / 1024.0,
+    );
 }
 
 /// Reports in a steady pace, each on a connection of its own; how long each took, in microseconds.

@@ -1,90 +1,149 @@
-//! The tunnel and the proxy as users have them: one cloud, one device, real processes, loopback (figures P1 to P10).
+//! TCP through the tunnel as programs have it, beside the peers: rows P1 to P6, the way back after kill -9, memory.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
-use tests::{Cloud, Device};
+use crate::{
+    backend::Backend,
+    choice::Choice,
+    load::{self, Way, quantile},
+    peers::{self, Ours, Subject},
+    report::Report,
+};
 
-use crate::{backend::Backend, fleet, load, report::Report};
-
-/// Measures `rounds` times, then connects the fleet.
-pub(crate) async fn measure(time: Duration, rounds: usize, devices: usize, report: &mut Report) {
+pub(crate) async fn measure(choice: &Choice, report: &mut Report) {
+    if !choice.has_any(&["P1", "P2", "P3", "P4", "P5", "P6", "P8", "back"]) {
+        return;
+    }
     let backend = Backend::start().await;
-    let ports = load::free_ports::<5>();
-    let config: String = ["web", "split", "echo", "source", "sink"]
-        .iter()
-        .zip(ports)
-        .map(|(service, port)| {
-            format!(
-                "[[publish]]\nlisten = \"127.0.0.1:{port}\"\ndevice = \"bench\"\nservice = \"{service}\"\n"
-            )
-        })
-        .collect();
-    let mut cloud = Cloud::plan().config(&config).log_level("warn").start().await;
-    let services = [
-        ("web", format!("http://127.0.0.1:{}", backend.whole)),
-        ("split", format!("http://127.0.0.1:{}", backend.split)),
-        ("echo", format!("tcp://{}", backend.echo)),
-        ("source", format!("tcp://{}", backend.source)),
-        ("sink", format!("tcp://{}", backend.sink)),
-    ];
-    let mut device = Device::enrol_and_run(&cloud, "bench", &services).await;
-    let [web, split, echo, source, sink] = ports;
-    let pids = [cloud.process().id(), device.process().id()];
-    report.put("daemon RSS, MiB", device.process().resident_kib() as f64 / 1024.0);
-
-    for round in 0..rounds {
-        println!("tunnel: round {} of {rounds}", round + 1);
-        for (name, port) in [("one segment", web), ("two segments", split)] {
-            for connections in [1, 16, 64, 256] {
-                let run = load::wrk(&format!("http://127.0.0.1:{port}/"), connections, time, &[]).await;
-                report.put(&format!("P1 {name}, {connections} connections, req/s"), run.rate);
-                report.put(&format!("P1 {name}, {connections} connections, p99 ms"), run.p99_ms);
+    let mut subjects = peers::start(&choice.peers, backend.ports, report).await;
+    subjects.insert(0, Subject::ours(Ours::start(backend.ports).await));
+    let names: Vec<&str> = subjects.iter().map(|subject| subject.name).collect();
+    println!("tunnel: {}", names.join(", "));
+    if choice.has("P8") {
+        memory(&mut subjects, "daemon, resident, before any load", report);
+    }
+    for round in 0..choice.rounds {
+        println!("tunnel: round {} of {}", round + 1, choice.rounds);
+        report.round(round);
+        for measure in MEASURES.iter().filter(|measure| choice.has_any(measure.rows)) {
+            // Everybody goes first once, so that nobody always follows the same one.
+            for index in 0..subjects.len() {
+                let at = (index + round) % subjects.len();
+                let subject = &mut subjects[at];
+                if let Err(trouble) = (measure.take)(subject, &backend, choice.time(), report) {
+                    report.note(format!("{} of {}: {trouble}", measure.rows.join(", "), subject.name));
+                }
             }
         }
-        let close = ["Connection: close"];
-        let run = load::wrk(&format!("http://127.0.0.1:{web}/"), 16, time, &close).await;
-        report.put("P2 a connection each, 16, req/s", run.rate);
-        let (p50, p99) = load::echo(echo, 5000).await;
-        report.put("P3 echo p50, us", p50);
-        report.put("P3 echo p99, us", p99);
-        for streams in [1, 8] {
-            let before = load::cpu_seconds(&pids);
-            let down = load::download(source, streams, time).await;
-            let used = load::cpu_seconds(&pids) - before;
-            report.put(&format!("P4 down, {streams} streams, MiB/s"), down);
-            report.put(
-                &format!("P5 down, {streams} streams, CPU s/GiB"),
-                used / (down * time.as_secs_f64() / 1024.0),
-            );
-            report.put(&format!("P4 up, {streams} streams, MiB/s"), load::upload(sink, streams, time).await);
+        if choice.has("P8") {
+            memory(&mut subjects, "daemon, resident, after load", report);
         }
-        let (_, idle) = load::echo(echo, 2000).await;
-        let (_, loaded) = load::echo_beside_bulk(echo, source).await;
-        report.put("P6 echo p99 idle, us", idle);
-        report.put("P6 echo p99 beside a bulk stream, us", loaded);
-
-        let token = cloud.token("bench", "operator").await;
-        let bearer = format!("Authorization: Bearer {token}");
-        let door = cloud.user().address();
-        for connections in [1, 16, 64] {
-            let url = format!("https://localhost:{}/d/bench/web/", door.port());
-            let ours = load::wrk(&url, connections, time, &[&bearer]).await;
-            let peer =
-                load::wrk(&format!("https://localhost:{}/", backend.tls_proxy), connections, time, &[]).await;
-            report.put(&format!("P7 user door, {connections} connections, req/s"), ours.rate);
-            report.put(&format!("P7 user door, {connections} connections, p99 ms"), ours.p99_ms);
-            report.put(&format!("P7 nginx beside it, {connections} connections, req/s"), peer.rate);
-            report.put(&format!("P7 ratio, {connections} connections"), ours.rate / peer.rate);
+        if choice.has("back") {
+            for subject in subjects.iter_mut().filter(|subject| subject.is_tunnel()) {
+                match subject.killed_and_back().await {
+                    Ok(time) => report.put(
+                        "back",
+                        "after kill -9 of the server",
+                        "s",
+                        subject.name,
+                        time.as_secs_f64(),
+                    ),
+                    Err(trouble) => report.note(format!("back of {}: {trouble}", subject.name)),
+                }
+            }
         }
-    }
-    drop(device);
-    fleet::measure(&mut cloud, devices, report).await;
-    if let Some(size) = daemon_size() {
-        println!("daemon binary, stripped: {:.2} MiB (profile `daemon`)", size as f64 / (1024.0 * 1024.0));
     }
 }
 
-fn daemon_size() -> Option<u64> {
-    let file = Path::new(tests::workspace()).join("target/daemon/tcpmux-client");
-    std::fs::metadata(file).ok().map(|metadata| metadata.len())
+/// What is taken of everybody before the next thing is.
+struct Measure {
+    rows: &'static [&'static str],
+    take: fn(&mut Subject, &Backend, Duration, &mut Report) -> Result<(), String>,
 }
+
+const MEASURES: &[Measure] = &[
+    Measure { rows: &["P1"], take: requests },
+    Measure { rows: &["P2"], take: connections },
+    Measure { rows: &["P3"], take: echo },
+    Measure { rows: &["P4", "P5"], take: bulk },
+    Measure { rows: &["P6"], take: beside },
+];
+
+fn requests(subject: &mut Subject, _: &Backend, time: Duration, report: &mut Report) -> Result<(), String> {
+    for (kind, port) in [("one segment", subject.ports.whole), ("two segments", subject.ports.split)] {
+        for connections in [1, 16, 64, 256] {
+            let run = load::wrk(&format!("http://127.0.0.1:{port}/"), connections, time, &[])?;
+            let what = format!("{kind}, {connections} connections");
+            report.put("P1", &format!("{what}, requests"), "/s", subject.name, run.rate);
+            report.put("P1", &format!("{what}, p99"), "ms", subject.name, run.p99_ms);
+            complain(report, &format!("P1 {what} of {}", subject.name), run.trouble);
+        }
+    }
+    Ok(())
+}
+
+fn connections(
+    subject: &mut Subject,
+    _: &Backend,
+    time: Duration,
+    report: &mut Report,
+) -> Result<(), String> {
+    let url = format!("http://127.0.0.1:{}/", subject.ports.whole);
+    let run = load::wrk(&url, 16, time, &["Connection: close"])?;
+    report.put("P2", "16 at once, requests", "/s", subject.name, run.rate);
+    report.put("P2", "16 at once, p99", "ms", subject.name, run.p99_ms);
+    complain(report, &format!("P2 of {}", subject.name), run.trouble);
+    Ok(())
+}
+
+fn echo(subject: &mut Subject, _: &Backend, time: Duration, report: &mut Report) -> Result<(), String> {
+    let times = load::echo(subject.ports.echo, time).map_err(|error| error.to_string())?;
+    report.put("P3", "echo, p50", "us", subject.name, quantile(&times, 0.5, MICROSECOND));
+    report.put("P3", "echo, p99", "us", subject.name, quantile(&times, 0.99, MICROSECOND));
+    Ok(())
+}
+
+fn bulk(subject: &mut Subject, backend: &Backend, time: Duration, report: &mut Report) -> Result<(), String> {
+    let through = subject.group();
+    for (what, streams) in [("1 stream", 1), ("8 streams", 8)] {
+        for (name, way, port) in
+            [("down", Way::Down, subject.ports.source), ("up", Way::Up, subject.ports.sink)]
+        {
+            let passed = load::bulk(port, way, streams, time, backend, &through);
+            let passed = passed.map_err(|error| format!("{name}, {what}: {error}"))?;
+            let what = format!("{name}, {what}");
+            report.put("P4", &what, "MiB/s", subject.name, passed.mib_per_second);
+            if subject.name != "direct" {
+                report.put("P5", &what, "CPU s/GiB", subject.name, passed.cpu_per_gib);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn beside(subject: &mut Subject, _: &Backend, time: Duration, report: &mut Report) -> Result<(), String> {
+    let idle = load::paced(subject.ports.whole, time).map_err(|error| error.to_string())?;
+    report.put("P6", "idle, p99", "ms", subject.name, quantile(&idle, 0.99, MILLISECOND));
+    let (times, rate) = load::paced_beside_download(subject.ports.whole, subject.ports.source, time)
+        .map_err(|error| error.to_string())?;
+    report.put("P6", "beside a download, p99", "ms", subject.name, quantile(&times, 0.99, MILLISECOND));
+    report.put("P6", "the download meanwhile", "MiB/s", subject.name, rate);
+    Ok(())
+}
+
+fn memory(subjects: &mut [Subject], what: &str, report: &mut Report) {
+    for subject in subjects {
+        if let Some(mib) = subject.client_mib() {
+            report.put("P8", what, "MiB", subject.name, mib);
+        }
+    }
+}
+
+pub(crate) fn complain(report: &mut Report, what: &str, trouble: Option<String>) {
+    if let Some(trouble) = trouble {
+        report.note(format!("{what}: {trouble}"));
+    }
+}
+
+const MICROSECOND: Duration = Duration::from_micros(1);
+const MILLISECOND: Duration = Duration::from_millis(1);

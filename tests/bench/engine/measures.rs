@@ -10,13 +10,14 @@ use tokio::{
 };
 
 use super::{
-    Kind,
+    Figure, Kind,
     device::{DOWN, ECHO, PIECE, UP},
+    line,
     pair::{self, Cloud, Pipe},
 };
-use crate::load::cpu_seconds;
+use crate::processes::Group;
 
-type Figures = Vec<(String, f64)>;
+type Figures = Vec<Figure>;
 
 /// MiB/s and CPU seconds per GiB, both ends together, on one stream and on eight.
 pub(super) fn bulk(kind: Kind, time: Duration) -> Figures {
@@ -33,11 +34,24 @@ pub(super) fn bulk(kind: Kind, time: Duration) -> Figures {
                 let bytes = transfer(&mut ends[0], streams, way, time).await;
                 (bytes as f64, process_cpu() - before)
             });
-            figures.push((format!("E1 {name}, {of}, MiB/s"), bytes / time.as_secs_f64() / MIB));
-            figures.push((format!("E1 {name}, {of}, CPU s/GiB"), cpu / (bytes / MIB / 1024.0)));
+            let rate = bytes / time.as_secs_f64() / MIB;
+            figures.push(Figure { row: "E1", what: format!("{name}, {of}"), unit: "MiB/s", value: rate });
+            let (what, value) = (format!("{name}, {of}, CPU"), cpu / (bytes / MIB / 1024.0));
+            figures.push(Figure { row: "E1", what, unit: "s/GiB", value });
         }
     }
     figures
+}
+
+/// MiB/s on one stream over a long line, once the windows have grown.
+pub(super) fn away(kind: Kind, time: Duration) -> Figures {
+    let bytes = pair::run_over(kind, 1, line::to, async |mut ends| {
+        let pipe = asked(&mut ends[0], DOWN).await;
+        let (_, pipe) = one_way(pipe, DOWN, Instant::now() + line::ROUND_TRIP * 20).await;
+        one_way(pipe, DOWN, Instant::now() + time).await.0 as f64
+    });
+    let value = bytes / time.as_secs_f64() / MIB;
+    vec![Figure { row: "E5", what: "down, 100 ms away".into(), unit: "MiB/s", value }]
 }
 
 /// Round trips on a connection that does nothing else.
@@ -45,7 +59,7 @@ pub(super) fn echo(kind: Kind, time: Duration) -> Figures {
     pair::run(kind, 1, async |mut ends| {
         let mut pipe = asked(&mut ends[0], ECHO).await;
         let times = round_trips(&mut pipe, time).await;
-        quantiles("E2 echo", &times)
+        quantiles("E2", "echo", &times)
     })
 }
 
@@ -67,8 +81,9 @@ pub(super) fn beside(kind: Kind, time: Duration) -> Figures {
             times = round_trips(&mut pipe, time) => times,
             never = downloading => never,
         };
-        let mut figures = quantiles("E3 echo beside bulk", &times);
-        figures.push(("E3 bulk meanwhile, MiB/s".into(), bytes as f64 / start.elapsed().as_secs_f64() / MIB));
+        let mut figures = quantiles("E3", "echo beside bulk", &times);
+        let value = bytes as f64 / start.elapsed().as_secs_f64() / MIB;
+        figures.push(Figure { row: "E3", what: "bulk meanwhile".into(), unit: "MiB/s", value });
         figures
     })
 }
@@ -88,9 +103,9 @@ pub(super) fn open(kind: Kind) -> Figures {
             pipe.read_exact(&mut buffer).await.unwrap();
             record(&mut histogram, start);
         }
-        let mut figures = quantiles("stream per echo", &histogram);
-        let cpu = (process_cpu() - before) * 1e6 / f64::from(OPENS);
-        figures.push(("stream per echo, CPU us".into(), cpu));
+        let mut figures = quantiles("E2", "a stream for each echo", &histogram);
+        let value = (process_cpu() - before) * 1e6 / f64::from(OPENS);
+        figures.push(Figure { row: "E2", what: "a stream for each echo, CPU".into(), unit: "us", value });
         figures
     })
 }
@@ -163,13 +178,16 @@ fn record(histogram: &mut Histogram<u64>, start: Instant) {
     histogram.record(u64::try_from(start.elapsed().as_nanos()).unwrap()).unwrap();
 }
 
-fn quantiles(name: &str, times: &Histogram<u64>) -> Figures {
-    let at = |quantile| times.value_at_quantile(quantile) as f64 / 1000.0;
-    vec![(format!("{name}, p50 us"), at(0.5)), (format!("{name}, p99 us"), at(0.99))]
+fn quantiles(row: &'static str, name: &str, times: &Histogram<u64>) -> Figures {
+    let at = |of, quantile| {
+        let value = times.value_at_quantile(quantile) as f64 / 1000.0;
+        Figure { row, what: format!("{name}, {of}"), unit: "us", value }
+    };
+    vec![at("p50", 0.5), at("p99", 0.99)]
 }
 
 fn process_cpu() -> f64 {
-    cpu_seconds(&[std::process::id()])
+    Group(vec![std::process::id()]).cpu_seconds()
 }
 
 fn resident_kib() -> f64 {

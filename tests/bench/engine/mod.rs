@@ -1,16 +1,20 @@
 //! What the inside of one tunnel costs, with nothing around it: one TLS 1.3 connection with mutual certificates on
 //! loopback, the cloud's end on one thread and the device's on another (figures E1 to E4).
 //!
-//! The kinds alternate within a round, and each figure stands beside its ratio to tokio-rustls alone in that round.
+//! The kinds alternate within a round; the verdicts compare ours with tokio-rustls alone in the same round.
 
-use std::{collections::HashMap, process::Command, time::Duration};
+use std::{process::Command, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use crate::report::Report;
+use crate::{
+    choice,
+    report::{OURS, Report},
+};
 
 mod cables;
 mod device;
+mod line;
 mod measures;
 mod pair;
 
@@ -51,27 +55,40 @@ pub(crate) enum Measure {
     Open,
     /// Memory of connections that do nothing
     Idle,
+    /// Bytes down one stream whose ends are 100 ms apart
+    Away,
 }
 
-/// Measures `rounds` times, the kinds in turn.
-pub(crate) fn measure(choice: &Choice, time: Duration, rounds: usize, report: &mut Report) {
-    let kinds: Vec<Kind> = Kind::value_variants().iter().copied().filter(|kind| choice.has(*kind)).collect();
-    for round in 0..rounds {
-        println!("engine: round {} of {rounds}", round + 1);
-        for measure in Measure::value_variants().iter().filter(|measure| choice.measures(**measure)) {
-            let mut of_tls = HashMap::new();
-            for kind in &kinds {
-                for (figure, value) in take(*measure, *kind, time) {
-                    report.put(&format!("{figure}, {kind:?}"), value);
-                    if *kind == Kind::Tls {
-                        of_tls.insert(figure, value);
-                    } else if let Some(tls) = of_tls.get(&figure.replace("8 streams", "1 stream")) {
-                        report.put(&format!("{figure}, {kind:?} / Tls"), value / tls);
-                    }
+/// Measures, the kinds in turn.
+pub(crate) fn measure(kinds: &Choice, choice: &choice::Choice, report: &mut Report) {
+    let measures = || Measure::value_variants().iter().filter(|measure| kinds.measures(**measure));
+    if !measures().any(|measure| choice.has_any(measure.rows())) {
+        return;
+    }
+    for round in 0..choice.rounds {
+        println!("engine: round {} of {}", round + 1, choice.rounds);
+        report.round(round);
+        for measure in measures().filter(|measure| choice.has_any(measure.rows())) {
+            let all = Kind::value_variants();
+            for index in 0..all.len() {
+                let kind = all[(index + round) % all.len()];
+                if !kinds.has(kind) {
+                    continue;
+                }
+                for figure in take(*measure, kind, choice.time()) {
+                    report.put(figure.row, &figure.what, figure.unit, kind.name(), figure.value);
                 }
             }
         }
     }
+}
+
+/// One sample.
+struct Figure {
+    row: &'static str,
+    what: String,
+    unit: &'static str,
+    value: f64,
 }
 
 /// What `bench idle` prints: KiB per connection and end, in a process that did nothing else before.
@@ -94,16 +111,44 @@ impl Kind {
     fn is_multiplexed(self) -> bool {
         matches!(self, Self::Yamux | Self::Ours)
     }
+
+    /// As in the tables.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Yamux => "yamux",
+            Self::Ours => OURS,
+        }
+    }
 }
 
-fn take(measure: Measure, kind: Kind, time: Duration) -> Vec<(String, f64)> {
+impl Measure {
+    /// The rows of the table of goals that it has figures for.
+    fn rows(self) -> &'static [&'static str] {
+        match self {
+            Self::Bulk => &["E1"],
+            Self::Echo | Self::Open => &["E2"],
+            // Judged by the bulk of the same round.
+            Self::Beside => &["E3"],
+            Self::Idle => &["E4"],
+            Self::Away => &["E5"],
+        }
+    }
+}
+
+fn take(measure: Measure, kind: Kind, time: Duration) -> Vec<Figure> {
     match measure {
         Measure::Bulk => measures::bulk(kind, time),
         Measure::Echo => measures::echo(kind, time),
         Measure::Beside if kind.is_multiplexed() => measures::beside(kind, time),
         Measure::Open if kind.is_multiplexed() => measures::open(kind),
         Measure::Beside | Measure::Open => Vec::new(),
-        Measure::Idle => vec![("E4 idle, KiB per connection and end".into(), idle_elsewhere(kind))],
+        Measure::Away => measures::away(kind, time.max(Duration::from_secs(2))),
+        Measure::Idle => {
+            let what = "idle, for each connection and end".into();
+            vec![Figure { row: "E4", what, unit: "KiB", value: idle_elsewhere(kind) }]
+        }
     }
 }
 

@@ -32,11 +32,22 @@ pub(super) enum Cloud {
 
 /// Runs `work` on the cloud's end of `count` connections; the other ends live on a thread of their own.
 pub(super) fn run<T>(kind: Kind, count: usize, work: impl AsyncFnOnce(Vec<Cloud>) -> T) -> T {
+    run_over(kind, count, |cloud| cloud, work)
+}
+
+/// The same where the device dials what `line` makes of the cloud's address.
+pub(super) fn run_over<T>(
+    kind: Kind,
+    count: usize,
+    line: impl FnOnce(SocketAddr) -> SocketAddr,
+    work: impl AsyncFnOnce(Vec<Cloud>) -> T,
+) -> T {
     let cables = Cables::new();
     let cloud = runtime();
     let (result, device) = cloud.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let device = device_thread(kind, count, listener.local_addr().unwrap(), cables.clone());
+        let dialled = line(listener.local_addr().unwrap());
+        let device = device_thread(kind, count, dialled, cables.clone());
         let mut ends = Vec::with_capacity(count);
         for _ in 0..count {
             let (socket, _) = listener.accept().await.unwrap();
