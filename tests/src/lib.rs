@@ -37,7 +37,7 @@ pub use browser::{Browser, Page};
 pub use cloud::{Cloud, CloudPlan};
 pub use command::{Finished, run, run_ok, run_within};
 pub use device::{Device, EnrolledDevice};
-pub use door::{Answer, Call, Door, pieces};
+pub use door::{Answer, Call, Door, Multiplexed, pieces};
 pub use eventually::{eventually, eventually_within};
 pub use namespace::{Namespace, as_root};
 pub use nginx::Nginx;
