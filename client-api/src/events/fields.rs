@@ -38,7 +38,7 @@ impl Fields {
 
     /// What of this data is selected; `None` if nothing is.
     pub(crate) fn select(&self, data: &Value) -> Option<Value> {
-        select(&self.0, data)
+        select(&self.0.iter().collect::<Vec<_>>(), data)
     }
 }
 
@@ -79,20 +79,20 @@ impl Reader {
     }
 }
 
-fn select(branches: &[Branch], value: &Value) -> Option<Value> {
+fn select(branches: &[&Branch], value: &Value) -> Option<Value> {
     match value {
         Value::Object(members) => {
             let mut selected = Map::new();
-            for branch in branches {
-                for (name, member) in members.iter().filter(|(name, _)| branch.step.is(name)) {
-                    let part = if branch.beneath.is_empty() {
-                        Some(member.clone())
-                    } else {
-                        select(&branch.beneath, member)
-                    };
-                    if let Some(part) = part {
-                        merge(selected.entry(name.clone()).or_insert(Value::Null), part);
-                    }
+            for (name, member) in members {
+                // Two branches may meet in one member, as in `a/b,a/c`: they go on together.
+                let meeting = branches.iter().filter(|branch| branch.step.is(name));
+                let part = match meeting.clone().count() {
+                    0 => None,
+                    _ if meeting.clone().any(|branch| branch.beneath.is_empty()) => Some(member.clone()),
+                    _ => select(&meeting.flat_map(|branch| &branch.beneath).collect::<Vec<_>>(), member),
+                };
+                if let Some(part) = part {
+                    selected.insert(name.clone(), part);
                 }
             }
             (!selected.is_empty()).then_some(Value::Object(selected))
@@ -102,18 +102,6 @@ fn select(branches: &[Branch], value: &Value) -> Option<Value> {
             (!items.is_empty()).then_some(Value::Array(items))
         }
         _ => None,
-    }
-}
-
-/// Two branches may meet in one member, as in `a/b,a/c`.
-fn merge(into: &mut Value, part: Value) {
-    match (into, part) {
-        (Value::Object(into), Value::Object(part)) => {
-            for (name, value) in part {
-                merge(into.entry(name).or_insert(Value::Null), value);
-            }
-        }
-        (into, part) => *into = part,
     }
 }
 
@@ -138,6 +126,8 @@ mod tests {
             ("t", json!({"t": 21.5})),
             ("t,zzz", json!({"t": 21.5})),
             ("a/b", json!({"a": {"b": 1}})),
+            ("l/m,l/n", json!({"l": [{"m": 1, "n": 2}, {"n": 3}]})),
+            ("l(m,n),*/b", json!({"a": {"b": 1}, "l": [{"m": 1, "n": 2}, {"n": 3}]})),
             ("a/c/d", json!({"a": {"c": {"d": 2}}})),
             ("a(b,c/e)", json!({"a": {"b": 1, "c": {"e": 3}}})),
             ("a/c(d,e),t", json!({"a": {"c": {"d": 2, "e": 3}}, "t": 21.5})),
