@@ -8,7 +8,7 @@ use std::{net::SocketAddr, sync::Arc};
 use ipnet::IpNet;
 use model::{RequestId, Target};
 use runtime::random;
-use tcpmux_proto::StreamKind;
+use tcpmux_proto::{Duplex, StreamKind};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
@@ -19,7 +19,7 @@ use crate::{
     account::{Account, End, TCP},
     admit::Admission,
     download::with_causes,
-    splice::{Ends, SpliceEnd, splice},
+    splice::{SpliceEnd, splice_raw},
     surroundings::{Call, Surroundings},
 };
 
@@ -78,15 +78,15 @@ async fn serve(around: &Surroundings, mut client: TcpStream, peer: SocketAddr, c
         trace_id: random::bytes(),
         peer,
     };
-    let mut device = match around.open_accepted(&call).await {
-        Ok(stream) => stream,
+    let device = match around.open_accepted(&call).await {
+        Ok(stream) => Duplex::new(stream),
         Err(refusal) => {
             account.refused(&refusal);
             return reset(client);
         }
     };
     let bytes = account.bytes();
-    let end = match splice(&mut client, &mut device, Ends::Each, around.timeouts.idle, &bytes).await {
+    let end = match splice_raw(&mut client, &device, around.timeouts.idle, &bytes).await {
         SpliceEnd::Finished => End::Complete,
         SpliceEnd::Client => End::ClientGone,
         SpliceEnd::Device(error) => End::Broken(with_causes(&error)),

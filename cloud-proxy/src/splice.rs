@@ -11,8 +11,10 @@ use std::{
     time::Duration,
 };
 
+use tcpmux_proto::{Duplex, Gather, Pieces};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
+    net::TcpStream,
     time::Instant,
 };
 
@@ -59,6 +61,54 @@ where
     let moved = Moved::now();
     let up = copy(&mut client_read, &mut device_write, &moved, |count| bytes.up(count));
     let down = copy(&mut device_read, &mut client_write, &moved, |count| bytes.down(count));
+    until_done(up, down, ends, idle, &moved).await
+}
+
+/// The same for a raw connection and a stream, each direction for itself, and no byte copied on the way.
+pub(crate) async fn splice_raw(
+    client: &mut TcpStream,
+    device: &Duplex,
+    idle: Duration,
+    bytes: &Bytes,
+) -> SpliceEnd {
+    let (mut client_read, mut client_write) = client.split();
+    let moved = Moved::now();
+    let up = async {
+        let mut gather = Gather::default();
+        loop {
+            let count = gather.fill(&mut client_read).await.map_err(Broken::Reading)?;
+            if count == 0 {
+                return device.shutdown().await.map_err(Broken::Writing);
+            }
+            moved.note();
+            gather.pass_to(device).await.map_err(Broken::Writing)?;
+            moved.note();
+            bytes.up(count);
+        }
+    };
+    let down = async {
+        let mut pieces = Pieces::default();
+        loop {
+            let count = device.take(AT_ONCE, &mut pieces).await.map_err(Broken::Reading)?;
+            if count == 0 {
+                return client_write.shutdown().await.map_err(Broken::Writing);
+            }
+            moved.note();
+            pieces.write_to(&mut client_write).await.map_err(Broken::Writing)?;
+            moved.note();
+            bytes.down(count);
+        }
+    };
+    until_done(up, down, Ends::Each, idle, &moved).await
+}
+
+async fn until_done(
+    up: impl Future<Output = Result<(), Broken>>,
+    down: impl Future<Output = Result<(), Broken>>,
+    ends: Ends,
+    idle: Duration,
+    moved: &Moved,
+) -> SpliceEnd {
     let both = async {
         let (mut up, mut down) = (pin!(up), pin!(down));
         tokio::select! {
@@ -159,5 +209,7 @@ impl Moved {
 
 const SMALLEST: usize = 4 * 1024;
 const LARGEST: usize = 32 * 1024;
+/// Bytes taken from a stream before they are written.
+const AT_ONCE: usize = 64 * 1024;
 /// For how long the device may go on after its client ended, where both end together.
 const LINGER: Duration = Duration::from_secs(10);

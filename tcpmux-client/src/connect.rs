@@ -117,4 +117,4 @@ const INTERCEPTED: &str =
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
 const LAST_WORDS: Duration = Duration::from_millis(500);
-const TLS_BUFFER: usize = 32 * 1024;
+const TLS_BUFFER: usize = 64 * 1024;

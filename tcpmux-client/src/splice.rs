@@ -11,9 +11,9 @@ use std::{
     time::Duration,
 };
 
-use tcpmux_proto::{StreamKind, TunnelStream};
+use tcpmux_proto::{Duplex, Gather, Pieces, StreamKind, TunnelStream};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split},
+    io::{AsyncWriteExt, ReadHalf, WriteHalf, split},
     time::timeout,
 };
 
@@ -39,9 +39,9 @@ enum Stopped {
 /// Copies until both directions have ended or one side is gone.
 pub(crate) async fn splice(tunnel: TunnelStream, local: LocalStream, kind: StreamKind) -> Ended {
     let cut = pin!(tunnel.cut());
-    let (from_cloud, to_cloud) = split(tunnel);
+    let tunnel = Duplex::new(tunnel);
     let (from_service, to_service) = split(local);
-    let (outcome, service) = both(from_cloud, to_cloud, from_service, to_service, cut).await;
+    let (outcome, service) = both(&tunnel, from_service, to_service, cut).await;
     match outcome {
         Ok(()) => Ended::Complete,
         // Dropping the tunnel's stream resets it.
@@ -58,16 +58,15 @@ pub(crate) async fn splice(tunnel: TunnelStream, local: LocalStream, kind: Strea
 }
 
 async fn both(
-    mut from_cloud: ReadHalf<TunnelStream>,
-    mut to_cloud: WriteHalf<TunnelStream>,
+    tunnel: &Duplex,
     mut from_service: ReadHalf<LocalStream>,
     mut to_service: WriteHalf<LocalStream>,
     cut: impl Future<Output = io::Error> + Unpin,
 ) -> (Result<(), Stopped>, LocalStream) {
     let deaf = AtomicBool::new(false);
     let outcome = {
-        let mut up = pin!(upwards(&mut from_service, &mut to_cloud));
-        let mut down = pin!(downwards(&mut from_cloud, &mut to_service, &deaf, cut));
+        let mut up = pin!(upwards(&mut from_service, tunnel));
+        let mut down = pin!(downwards(tunnel, &mut to_service, &deaf, cut));
         // Up first: what a service said before it went away goes out before its end is noticed below.
         tokio::select! {
             biased;
@@ -90,41 +89,32 @@ async fn both(
     (outcome, from_service.unsplit(to_service))
 }
 
-async fn upwards(
-    from_service: &mut ReadHalf<LocalStream>,
-    to_cloud: &mut WriteHalf<TunnelStream>,
-) -> Result<(), Stopped> {
-    let mut buffer = Buffer::new();
-    loop {
-        let bytes = buffer.fill(from_service).await.map_err(Stopped::Service)?;
-        if bytes.is_empty() {
-            return to_cloud.shutdown().await.map_err(Stopped::Cloud);
-        }
-        to_cloud.write_all(bytes).await.map_err(Stopped::Cloud)?;
-        to_cloud.flush().await.map_err(Stopped::Cloud)?;
+async fn upwards(from_service: &mut ReadHalf<LocalStream>, tunnel: &Duplex) -> Result<(), Stopped> {
+    let mut gather = Gather::default();
+    while gather.fill(from_service).await.map_err(Stopped::Service)? > 0 {
+        gather.pass_to(tunnel).await.map_err(Stopped::Cloud)?;
     }
+    tunnel.shutdown().await.map_err(Stopped::Cloud)
 }
 
 async fn downwards(
-    from_cloud: &mut ReadHalf<TunnelStream>,
+    tunnel: &Duplex,
     to_service: &mut WriteHalf<LocalStream>,
     deaf: &AtomicBool,
     mut cut: impl Future<Output = io::Error> + Unpin,
 ) -> Result<(), Stopped> {
-    let mut buffer = Buffer::new();
+    let mut pieces = Pieces::default();
     loop {
-        let bytes = buffer.fill(from_cloud).await.map_err(Stopped::Cloud)?;
-        let ended = bytes.is_empty();
-        let written = async {
-            if ended {
-                return to_service.shutdown().await;
-            }
-            to_service.write_all(bytes).await?;
-            to_service.flush().await
-        };
+        let ended = tunnel.take(AT_ONCE, &mut pieces).await.map_err(Stopped::Cloud)? == 0;
         // A service that hears no more may still have something to say: its own end or reset, which the
         // other direction meets, decides. Reading goes on, so that a reset of the cloud is noticed.
         if !deaf.load(Ordering::Relaxed) {
+            let written = async {
+                if ended {
+                    return to_service.shutdown().await;
+                }
+                pieces.write_to(to_service).await
+            };
             tokio::select! {
                 biased;
                 outcome = written => deaf.store(outcome.is_err(), Ordering::Relaxed),
@@ -132,40 +122,17 @@ async fn downwards(
                 error = &mut cut => return Err(Stopped::Cloud(error)),
             }
         }
+        if deaf.load(Ordering::Relaxed) {
+            pieces = Pieces::default();
+        }
         if ended {
             return Ok(());
         }
     }
 }
 
-/// Small while little flows, large for bulk.
-struct Buffer {
-    bytes: Vec<u8>,
-    full_reads: u32,
-}
-
-impl Buffer {
-    fn new() -> Self {
-        Self { bytes: vec![0; INTERACTIVE], full_reads: 0 }
-    }
-
-    async fn fill(&mut self, from: &mut (impl AsyncRead + Unpin)) -> io::Result<&[u8]> {
-        let count = from.read(&mut self.bytes).await?;
-        self.full_reads = if count == self.bytes.len() { self.full_reads + 1 } else { 0 };
-        let wanted = if self.full_reads >= BULK_AFTER { BULK } else { INTERACTIVE };
-        if wanted > self.bytes.len() || (wanted < self.bytes.len() && count <= INTERACTIVE / 4) {
-            self.bytes.resize(wanted, 0);
-            self.bytes.shrink_to_fit();
-            self.full_reads = self.full_reads.min(BULK_AFTER);
-        }
-        Ok(&self.bytes[..count])
-    }
-}
-
-const INTERACTIVE: usize = 16 * 1024;
-const BULK: usize = 64 * 1024;
-/// Full reads in a row that make it bulk.
-const BULK_AFTER: u32 = 4;
+/// Bytes taken from the tunnel before they are written.
+const AT_ONCE: usize = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -176,6 +143,7 @@ mod tests {
     use socket2::SockRef;
     use tcpmux_proto::{SessionHandle, StreamHeader, testing::Pair};
     use tokio::{
+        io::{AsyncRead, AsyncReadExt},
         net::{TcpListener, TcpStream},
         task::JoinHandle,
     };
@@ -350,18 +318,5 @@ mod tests {
         let ((), up, down) = tokio::join!(sends, read_all(&mut from_cloud), read_all(&mut from_service));
         assert!(up.0 == data && down.0 == data);
         assert!(matches!(wire.ended.await.unwrap(), Ended::Complete));
-    }
-
-    #[tokio::test]
-    async fn buffers_grow_for_bulk_and_shrink_when_it_is_over() {
-        let mut buffer = Buffer::new();
-        let bulk = vec![7; 1_000_000];
-        let mut source = &bulk[..];
-        for _ in 0..5 {
-            buffer.fill(&mut source).await.unwrap();
-        }
-        assert_eq!(buffer.fill(&mut source).await.unwrap().len(), BULK);
-        assert_eq!(buffer.fill(&mut &b"a little"[..]).await.unwrap(), b"a little");
-        assert_eq!(buffer.bytes.len(), INTERACTIVE);
     }
 }

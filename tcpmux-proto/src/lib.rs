@@ -52,6 +52,7 @@ mod incoming;
 mod local_host;
 pub mod mux;
 mod open;
+mod pieces;
 mod pipe;
 mod session;
 mod settings;
@@ -70,6 +71,7 @@ pub use local_host::{LocalAuthority, LocalAuthorityError, LocalHost};
 pub use open::{
     Destination, HeaderError, MAX_ASSERTION, MAX_HEADER, MAX_OPEN_DEADLINE, StreamHeader, StreamKind,
 };
+pub use pieces::{Duplex, Gather, Pieces};
 pub use session::{CloudHandshake, DeviceHandshake, GreetError, Greeted, Greeting, cloud, device};
 pub use settings::Settings;
 pub use stream::TunnelStream;

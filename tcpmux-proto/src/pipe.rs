@@ -10,7 +10,7 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::{
-    OpenError,
+    OpenError, Pieces,
     driver::Shared,
     mux::{Read, Room},
 };
@@ -53,6 +53,53 @@ impl Pipe {
     /// Drops bytes that [`Self::poll_fill`] showed.
     pub(crate) fn consume(&mut self, count: usize) {
         self.unread.advance(count);
+    }
+
+    /// Takes bytes that are there, at least one and about `most`; 0 once the peer finished.
+    pub(crate) fn poll_take(
+        &mut self,
+        cx: &Context<'_>,
+        most: usize,
+        pieces: &mut Pieces,
+    ) -> Poll<io::Result<usize>> {
+        let mut count = self.unread.len();
+        pieces.push(std::mem::take(&mut self.unread));
+        let last = self.shared.act(|state, now| {
+            while count < most {
+                match state.session.read(self.id, now) {
+                    Read::Data(bytes) => {
+                        count += bytes.len();
+                        pieces.push(bytes);
+                    }
+                    Read::Wait if count == 0 => {
+                        state.wait_to_read(self.id, cx);
+                        return Read::Wait;
+                    }
+                    other => return other,
+                }
+            }
+            Read::Wait
+        });
+        match last {
+            // What else there is to say comes again.
+            _ if count > 0 => Poll::Ready(Ok(count)),
+            Read::Wait | Read::Data(_) => Poll::Pending,
+            Read::Finished => Poll::Ready(Ok(0)),
+            Read::Reset => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            Read::Ended => Poll::Ready(Err(OpenError::Lost.into())),
+        }
+    }
+
+    /// Queues bytes as they find room, without copying large ones; ready when all are queued.
+    pub(crate) fn poll_give(&mut self, cx: &Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<()>> {
+        self.shared.act(|state, now| {
+            while !bytes.is_empty() {
+                let room = ready!(state.poll_room(self.id, cx))?;
+                let piece = bytes.split_to(room.min(bytes.len()));
+                state.session.write(self.id, piece, now);
+            }
+            Poll::Ready(Ok(()))
+        })
     }
 
     /// Queues `prefix` (at most a stream header, on a fresh stream) and as much of `parts` as there is room for;

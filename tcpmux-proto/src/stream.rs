@@ -16,7 +16,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use crate::{LocalHost, OpenError, StreamKind, dial::STATUS_ACCEPTED, driver::Shared, pipe::Pipe};
+use crate::{LocalHost, OpenError, Pieces, StreamKind, dial::STATUS_ACCEPTED, driver::Shared, pipe::Pipe};
 
 /// A byte pipe between the cloud and a service of a device.
 ///
@@ -137,6 +137,27 @@ impl TunnelStream {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         };
         self.poll_write_parts(cx, &[IoSlice::new(&[status])]).map_ok(drop)
+    }
+
+    /// Takes bytes as they lie in memory, at least one and about `most`; 0 once the peer finished.
+    pub(crate) fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        most: usize,
+        pieces: &mut Pieces,
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_lead(cx))?;
+        ready!(self.poll_answer(cx))?;
+        self.pipe.poll_take(cx, most, pieces)
+    }
+
+    /// Queues bytes as they find room, without copying large ones; ready when all are queued.
+    pub(crate) fn poll_give(&mut self, cx: &Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<()>> {
+        if let Opening::Refused(error) = self.opening {
+            return Poll::Ready(Err(error.into()));
+        }
+        ready!(self.poll_send_header(cx))?;
+        self.pipe.poll_give(cx, bytes)
     }
 
     /// FIN behind what was written.

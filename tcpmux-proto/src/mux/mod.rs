@@ -29,3 +29,4 @@ pub use outbox::Outbox;
 pub(crate) use session::FIRST_STREAM;
 pub use session::{End, Limits, OpenRefused, Session};
 pub use streams::{Event, Read, Room};
+pub(crate) use transmit::FRAME_PAYLOAD;

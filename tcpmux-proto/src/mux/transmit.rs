@@ -92,4 +92,4 @@ impl Stream {
 }
 
 /// A frame with its header fills one TLS record.
-const FRAME_PAYLOAD: usize = 16 * 1024 - HEADER_LEN;
+pub(crate) const FRAME_PAYLOAD: usize = 16 * 1024 - HEADER_LEN;

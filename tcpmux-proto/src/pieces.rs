@@ -1,0 +1,287 @@
+//! Bytes that pass through without being copied on the way.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::{TunnelStream, mux::FRAME_PAYLOAD};
+
+/// Bytes that came through a stream, as they lie in memory, on their way to a writer.
+#[derive(Debug, Default)]
+pub struct Pieces {
+    queue: VecDeque<Bytes>,
+}
+
+impl Pieces {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Writes all, as many pieces at once as the writer takes, and flushes. Cancelled, it goes on where it was.
+    ///
+    /// # Errors
+    /// What the writer says; `WriteZero` when it takes nothing.
+    pub async fn write_to(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        while !self.is_empty() {
+            let count = poll_fn(|cx| self.poll_write(cx, Pin::new(&mut *writer))).await?;
+            if count == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.advance(count);
+        }
+        writer.flush().await
+    }
+
+    pub(crate) fn push(&mut self, piece: Bytes) {
+        if !piece.is_empty() {
+            self.queue.push_back(piece);
+        }
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>, writer: Pin<&mut impl AsyncWrite>) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let count = self.queue.len().min(SLICES);
+        for (slice, piece) in slices.iter_mut().zip(&self.queue) {
+            *slice = IoSlice::new(piece);
+        }
+        if writer.is_write_vectored() {
+            writer.poll_write_vectored(cx, &slices[..count])
+        } else {
+            writer.poll_write(cx, &slices[0])
+        }
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while let Some(front) = self.queue.front_mut()
+            && count > 0
+        {
+            let here = count.min(front.len());
+            front.advance(here);
+            count -= here;
+            if front.is_empty() {
+                self.queue.pop_front();
+            }
+        }
+    }
+}
+
+/// A buffer between a reader and a stream: small while little is said, large for bulk.
+#[derive(Debug, Default)]
+pub struct Gather {
+    buffer: BytesMut,
+    full_reads: u32,
+}
+
+impl Gather {
+    /// Reads once; 0 when the reader came to its end. What it holds from before has to be passed on first.
+    ///
+    /// # Errors
+    /// What the reader says.
+    pub async fn fill(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> io::Result<usize> {
+        let wanted = if self.full_reads >= BULK_AFTER { BULK } else { INTERACTIVE };
+        if self.buffer.capacity() < LEAST || (self.full_reads == 0 && self.buffer.capacity() > INTERACTIVE) {
+            // What was passed on goes with its last piece.
+            self.buffer = BytesMut::with_capacity(wanted);
+        }
+        let room = self.buffer.capacity();
+        let count = reader.read_buf(&mut self.buffer).await?;
+        if count == room {
+            self.full_reads = (self.full_reads + 1).min(BULK_AFTER);
+        } else if count <= LEAST {
+            self.full_reads = 0;
+        }
+        Ok(count)
+    }
+
+    /// Passes on what was read: a little as a copy, so that it does not pin the buffer, more as it lies there.
+    ///
+    /// # Errors
+    /// As in writing to the stream.
+    pub async fn pass_to(&mut self, stream: &Duplex) -> io::Result<()> {
+        if self.buffer.len() <= LEAST {
+            stream.write_all(&self.buffer).await?;
+            self.buffer.clear();
+            return Ok(());
+        }
+        stream.give(self.buffer.split().freeze()).await
+    }
+}
+
+/// A stream that one task reads and writes at once, its bytes passed on as they lie in memory.
+#[derive(Debug)]
+pub struct Duplex(Mutex<TunnelStream>);
+
+impl Duplex {
+    /// For a stream whose opening is over: both directions are used from now on.
+    pub fn new(stream: TunnelStream) -> Self {
+        Self(Mutex::new(stream))
+    }
+
+    /// Waits for bytes and takes what is there, about `most` at a time; 0 once the peer finished.
+    ///
+    /// # Errors
+    /// As in reading a [`TunnelStream`].
+    pub async fn take(&self, most: usize, pieces: &mut Pieces) -> io::Result<usize> {
+        poll_fn(|cx| self.stream().poll_take(cx, most, pieces)).await
+    }
+
+    /// Queues bytes without copying them, as they find room.
+    ///
+    /// # Errors
+    /// As in writing to a [`TunnelStream`].
+    pub async fn give(&self, mut bytes: Bytes) -> io::Result<()> {
+        poll_fn(|cx| self.stream().poll_give(cx, &mut bytes)).await
+    }
+
+    /// Queues a copy.
+    ///
+    /// # Errors
+    /// As in writing to a [`TunnelStream`].
+    pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let count = poll_fn(|cx| Pin::new(&mut *self.stream()).poll_write(cx, bytes)).await?;
+            bytes = &bytes[count..];
+        }
+        Ok(())
+    }
+
+    /// FIN behind what was written.
+    ///
+    /// # Errors
+    /// As in shutting a [`TunnelStream`] down.
+    pub async fn shutdown(&self) -> io::Result<()> {
+        poll_fn(|cx| Pin::new(&mut *self.stream()).poll_shutdown(cx)).await
+    }
+
+    /// Never held across an await, and by one task alone: it is always free.
+    fn stream(&self) -> MutexGuard<'_, TunnelStream> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const INTERACTIVE: usize = 16 * 1024;
+/// Four whole frames of data.
+const BULK: usize = 4 * FRAME_PAYLOAD;
+/// The least room that a read is worth, and the most bytes that are copied instead of kept as they lie.
+const LEAST: usize = 4 * 1024;
+/// Full reads in a row that make it bulk.
+const BULK_AFTER: u32 = 4;
+/// Pieces written at once.
+const SLICES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use model::{Level, RequestId};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+    use crate::{StreamHeader, StreamKind, testing::Pair};
+
+    fn bytes(count: u32) -> Vec<u8> {
+        (0..count).map(|at| (at * 31 + at / 253) as u8).collect()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test has no shutdown to wait for")]
+    async fn ends() -> (Pair, Duplex, Duplex) {
+        let mut pair = Pair::new(|driver| drop(tokio::spawn(driver))).await;
+        let header = StreamHeader {
+            kind: StreamKind::Tcp,
+            service: "web".parse().unwrap(),
+            deadline: std::time::Duration::from_secs(5),
+            request_id: RequestId::from_random([1; 16]),
+            trace_id: [0; 16],
+            client: String::new(),
+            principal: [0; 32],
+            level: Level::Owner,
+            assertion: None,
+        };
+        let mut cloud = pair.cloud.open(header).unwrap();
+        let (accepted, device) = tokio::join!(cloud.accepted(), async {
+            pair.device.incoming.next().await.unwrap().accept().await
+        });
+        accepted.unwrap();
+        (pair, Duplex::new(cloud), Duplex::new(device))
+    }
+
+    #[tokio::test]
+    async fn bytes_pass_in_order_whatever_their_pieces_and_the_end_comes_behind_them() {
+        let (_pair, cloud, device) = ends().await;
+        let data = bytes(3_000_000);
+        let sends = async {
+            let (mut source, mut gather) = (&data[..], Gather::default());
+            // Short first reads, then full ones.
+            for few in [1, 100, LEAST, LEAST + 1] {
+                let (mut some, rest) = source.split_at(few);
+                source = rest;
+                assert_eq!(gather.fill(&mut some).await.unwrap(), few);
+                gather.pass_to(&cloud).await.unwrap();
+            }
+            while gather.fill(&mut source).await.unwrap() > 0 {
+                gather.pass_to(&cloud).await.unwrap();
+            }
+            cloud.shutdown().await.unwrap();
+        };
+        let (mut writer, mut reader) = duplex(10_000);
+        let passes = async {
+            let mut pieces = Pieces::default();
+            while device.take(BULK, &mut pieces).await.unwrap() > 0 {
+                pieces.write_to(&mut writer).await.unwrap();
+            }
+            writer.shutdown().await.unwrap();
+        };
+        let mut all = Vec::new();
+        let (.., read) = tokio::join!(sends, passes, reader.read_to_end(&mut all));
+        read.unwrap();
+        assert!(all == data);
+    }
+
+    #[tokio::test]
+    async fn what_came_before_a_reset_is_taken_and_then_the_reset_is_told() {
+        let (_pair, cloud, device) = ends().await;
+        device.write_all(b"last words").await.unwrap();
+        let mut pieces = Pieces::default();
+        assert_eq!(cloud.take(BULK, &mut pieces).await.unwrap(), 10);
+        drop(device);
+        let error = cloud.take(BULK, &mut pieces).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(
+            cloud.give(Bytes::from_static(b"x")).await.unwrap_err().kind(),
+            io::ErrorKind::ConnectionReset
+        );
+        let mut out = Vec::new();
+        pieces.write_to(&mut out).await.unwrap();
+        assert_eq!(out, b"last words");
+    }
+
+    #[tokio::test]
+    async fn a_buffer_grows_for_bulk_and_shrinks_when_it_is_over() {
+        let (_pair, cloud, device) = ends().await;
+        let data = bytes(1_000_000);
+        let (mut source, mut gather, mut pieces) = (&data[..], Gather::default(), Pieces::default());
+        let mut largest = 0;
+        for _ in 0..8 {
+            let count = gather.fill(&mut source).await.unwrap();
+            largest = largest.max(count);
+            gather.pass_to(&cloud).await.unwrap();
+            let mut taken = 0;
+            while taken < count {
+                taken += device.take(BULK, &mut pieces).await.unwrap();
+            }
+        }
+        assert_eq!(largest, BULK);
+        for _ in 0..2 {
+            assert_eq!(gather.fill(&mut &b"a little"[..]).await.unwrap(), 8);
+            gather.pass_to(&cloud).await.unwrap();
+        }
+        assert!(gather.buffer.capacity() <= INTERACTIVE, "{}", gather.buffer.capacity());
+    }
+}
