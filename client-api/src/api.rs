@@ -100,13 +100,13 @@ impl ClientApi {
         } = parts;
         let feed = Feed::new(store.clone(), clock.clone());
         tasks.spawn(Arc::clone(&feed).run());
-        tasks.spawn(forgetting::forget(store.clone(), clock.clone(), retention));
         let (events, sightings) = (
             registry.subscribe(),
             Sightings { store: store.clone(), registry: registry.clone(), clock: clock.clone() },
         );
         tasks.spawn(sightings.note(events));
-        let courier = notifications::start(&store, &clock, &tasks, &outlets);
+        let (courier, sorted) = notifications::start(&store, &clock, &tasks, &outlets);
+        tasks.spawn(forgetting::forget(store.clone(), clock.clone(), retention, sorted));
         let shares = reports::Shares::new(report_rates);
         let calls = dialer.map(|dialer| Arc::new(AgentCalls::new(dialer)));
         let claiming = calls.as_ref().map(|calls| {

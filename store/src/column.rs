@@ -58,6 +58,11 @@ pub(crate) fn serial(row: &SqliteRow, column: &'static str) -> Result<Serial, St
     octets(row, column).map(Serial)
 }
 
+/// For the database, whose numbers end earlier.
+pub(crate) fn whole(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 /// Counts and sequence numbers are never negative.
 pub(crate) fn number(column: &'static str, value: i64) -> Result<u64, StoreError> {
     u64::try_from(value)

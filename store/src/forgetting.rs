@@ -2,6 +2,8 @@
 
 use model::Timestamp;
 
+use sqlx::{AssertSqlSafe, SqliteConnection};
+
 use crate::{Store, StoreError, column};
 
 /// What is kept of the event log.
@@ -11,27 +13,60 @@ pub struct EventsKept {
     pub since: Timestamp,
     /// At most so many of the newest stay.
     pub at_most: u64,
+    /// They take so much room at most, as [`Store::events_bytes`] counts.
+    pub bytes: u64,
+    /// Events after this number stay whatever the limits are: somebody has yet to look at them.
+    pub looked_at: u64,
+}
+
+/// How much one step deletes at most, so that nobody waits long for the writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForgettingStep {
+    /// Events.
+    pub events: u32,
+    /// Their bytes; one event is deleted whatever it has.
+    pub bytes: u64,
+}
+
+/// What a step has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forgotten {
+    /// So many events were deleted.
+    pub events: u64,
+    /// Whether there may be more to delete.
+    pub more: bool,
 }
 
 impl Store {
-    /// Deletes the oldest events beyond what is kept, at most `batch` of them. Returns how many; fewer than `batch`
-    /// when nothing is left to delete.
-    pub async fn forget_events(&self, kept: EventsKept, batch: u32) -> Result<u64, StoreError> {
+    /// Deletes the oldest events beyond what is kept, no more than a step's worth.
+    pub async fn forget_events(
+        &self,
+        kept: EventsKept,
+        step: ForgettingStep,
+    ) -> Result<Forgotten, StoreError> {
         self.write(move |c| {
             Box::pin(async move {
                 let newest = crate::events::newest(c).await?;
-                let too_many = i64::try_from(newest.saturating_sub(kept.at_most)).unwrap_or(i64::MAX);
-                // In the order of numbers, so that what is left is always the log's whole end.
-                let last: Option<i64> = sqlx::query_scalar(
-                    "SELECT max(seq) FROM (SELECT seq, received_at FROM events ORDER BY seq LIMIT ?)
-                     WHERE seq <= ? OR received_at < ?",
-                )
-                .bind(batch)
-                .bind(too_many)
+                let too_many = newest.saturating_sub(kept.at_most);
+                let too_large = bytes(c).await?.saturating_sub(kept.bytes);
+                // In the order of numbers, so that what is left is always the log's whole end. `before` is how much
+                // lies before an event.
+                let (looked, last): (i64, Option<i64>) = sqlx::query_as(AssertSqlSafe(format!(
+                    "SELECT count(*), max(seq) FILTER (WHERE seq <= ?1 OR received_at < ?2 OR before < ?3)
+                     FROM (SELECT seq, received_at, sum(bytes) OVER (ORDER BY seq) - bytes AS before
+                           FROM (SELECT seq, received_at, {BYTES} AS bytes FROM events
+                                 WHERE seq <= ?4 ORDER BY seq LIMIT ?5))
+                     WHERE before < ?6"
+                )))
+                .bind(column::whole(too_many))
                 .bind(kept.since.0)
+                .bind(column::whole(too_large))
+                .bind(column::whole(kept.looked_at))
+                .bind(step.events)
+                .bind(column::whole(step.bytes.max(1)))
                 .fetch_one(&mut *c)
                 .await?;
-                let Some(last) = last else { return Ok(0) };
+                let Some(last) = last else { return Ok(Forgotten { events: 0, more: false }) };
                 sqlx::query(
                     "INSERT INTO counters (name, value) VALUES (?, ?)
                      ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
@@ -41,10 +76,17 @@ impl Store {
                 .execute(&mut *c)
                 .await?;
                 let deleted = sqlx::query("DELETE FROM events WHERE seq <= ?").bind(last).execute(c).await?;
-                Ok(deleted.rows_affected())
+                let events = deleted.rows_affected();
+                Ok(Forgotten { events, more: i64::try_from(events) == Ok(looked) })
             })
         })
         .await
+    }
+
+    /// How much room the log takes, indexes included, counted from what its events hold; the file's pages may take a
+    /// third more.
+    pub async fn events_bytes(&self) -> Result<u64, StoreError> {
+        self.read(|c| Box::pin(async move { bytes(c).await })).await
     }
 
     /// The number of the newest event that retention deleted; 0 before the first. Who read up to an earlier one has
@@ -63,43 +105,17 @@ impl Store {
     }
 }
 
+async fn bytes(c: &mut SqliteConnection) -> Result<u64, StoreError> {
+    let value: i64 =
+        sqlx::query_scalar("SELECT value FROM counters WHERE name = 'events_bytes'").fetch_one(c).await?;
+    column::number("value", value)
+}
+
+/// What an event counts as; the triggers that keep the total count the same.
+const BYTES: &str = "octet_length(data) + octet_length(subject) + coalesce(octet_length(user), 0)
+    + 3 * (octet_length(tenant) + coalesce(octet_length(device), 0) + coalesce(octet_length(source_id), 0)) + 48";
 const FORGOTTEN: &str = "events_forgotten";
 
 #[cfg(test)]
-mod tests {
-    use model::{DeviceRef, TenantName};
-
-    use super::*;
-    use crate::NewEvent;
-
-    async fn store_with(received: &[i64]) -> Store {
-        let store = Store::in_memory().await.unwrap();
-        let device = DeviceRef::new(TenantName::default(), "cam-01".parse().unwrap());
-        for at in received {
-            let event = NewEvent::of_device(&device, "telemetry", Timestamp(0));
-            store.append_events(vec![event], Timestamp(*at)).await.unwrap();
-        }
-        store
-    }
-
-    async fn left(store: &Store) -> Vec<u64> {
-        store.events_after(0, 100).await.unwrap().iter().map(|row| row.seq).collect()
-    }
-
-    #[tokio::test]
-    async fn the_oldest_go_by_age_and_by_number_a_few_at_a_time() {
-        let store = store_with(&[10, 20, 30, 40, 50, 60]).await;
-        assert_eq!(store.events_forgotten().await.unwrap(), 0);
-        let by_age = EventsKept { since: Timestamp(40), at_most: 100 };
-        assert_eq!(store.forget_events(by_age, 2).await.unwrap(), 2);
-        assert_eq!(left(&store).await, [3, 4, 5, 6]);
-        assert_eq!(store.forget_events(by_age, 2).await.unwrap(), 1);
-        assert_eq!(store.forget_events(by_age, 2).await.unwrap(), 0);
-        assert_eq!(store.events_forgotten().await.unwrap(), 3);
-        let by_number = EventsKept { since: Timestamp(0), at_most: 2 };
-        assert_eq!(store.forget_events(by_number, 100).await.unwrap(), 1);
-        assert_eq!(left(&store).await, [5, 6]);
-        assert_eq!(store.events_forgotten().await.unwrap(), 4);
-        assert_eq!(*store.newest_event().borrow(), 6, "numbers go on from there");
-    }
-}
+#[path = "forgetting_tests.rs"]
+mod tests;

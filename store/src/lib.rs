@@ -56,7 +56,7 @@ pub use devices::{DeviceRow, RemovedDevice};
 pub use editing::DeviceEdit;
 pub use error::{OpenError, StoreError};
 pub use events::{EventRow, NewEvent};
-pub use forgetting::EventsKept;
+pub use forgetting::{EventsKept, ForgettingStep, Forgotten};
 pub use grants::GrantChangeRow;
 pub use inbox::{InboxQuery, InboxRow};
 pub use issuing::Intent;

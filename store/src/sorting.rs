@@ -5,8 +5,9 @@ use model::{DeliveryId, DeviceId, Grant, Level, TenantName, Timestamp, UserId};
 use sqlx::SqliteConnection;
 
 use crate::{
-    EventRow, PushRegistrationRow, Store, StoreError, WebhookRow, column, events, grants, inbox,
-    notification_settings, push_registrations, webhooks,
+    EventRow, PushRegistrationRow, Store, StoreError, WebhookRow,
+    column::{self, whole},
+    events, grants, inbox, notification_settings, push_registrations, webhooks,
 };
 
 /// The next stretch of the log.
@@ -345,10 +346,6 @@ async fn mark(c: &mut SqliteConnection) -> Result<u64, StoreError> {
     let mark: Option<i64> =
         sqlx::query_scalar("SELECT value FROM counters WHERE name = ?").bind(MARK).fetch_optional(c).await?;
     column::number("value", mark.unwrap_or(0))
-}
-
-fn whole(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 const MARK: &str = "notifications.sorted";

@@ -164,6 +164,10 @@ fn reason(ending: Ending) -> &'static str {
         Ending::Slow => "too slow: events came faster than they were read; come back with Last-Event-ID",
         Ending::RightsLost => "your rights changed; come back",
         Ending::Unavailable => "the log cannot be read just now; come back with Last-Event-ID",
+        Ending::Forgotten => {
+            "the log does not reach back to your next event any more; read GET /v1/devices/{id}/history, then come \
+             back without Last-Event-ID"
+        }
     }
 }
 

@@ -59,6 +59,8 @@ pub(crate) enum Ending {
     RightsLost,
     /// The log cannot be read.
     Unavailable,
+    /// Retention deleted what it had yet to get.
+    Forgotten,
 }
 
 /// A subscription as the feed knows it.
@@ -205,7 +207,16 @@ impl Feed {
 
     async fn advance(&self) -> Result<(), StoreError> {
         loop {
-            let rows = self.store.events_after(self.position(), BATCH).await?;
+            let position = self.position();
+            let rows = self.store.events_after(position, BATCH).await?;
+            let first = rows.first().map_or(u64::MAX, |row| row.seq);
+            // Looked at after the rows: what was deleted before they were read is known then.
+            if first > position + 1 && self.store.events_forgotten().await? > position {
+                tracing::warn!(
+                    "the event log was deleted before it was told; everybody who listens is cut off"
+                );
+                self.all().iter().for_each(|member| member.end(Ending::Forgotten));
+            }
             if rows.is_empty() {
                 return Ok(());
             }

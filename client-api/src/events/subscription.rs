@@ -117,6 +117,11 @@ impl Subscription {
                 self.look().await.map_err(|refusal| unavailable(&refusal.detail))?;
             }
             let page = self.store.events_of_tenant(&self.member.tenant, self.position, up_to).await;
+            // Looked at after the page: what was deleted before it was read is known then.
+            let forgotten = self.store.events_forgotten().await.map_err(|error| unavailable(&error))?;
+            if forgotten > self.position {
+                return Err(Ending::Forgotten);
+            }
             let now = self.clock.now();
             for row in page.map_err(|error| unavailable(&error))? {
                 if self.member.gets(&row, now) {

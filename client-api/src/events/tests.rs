@@ -8,7 +8,7 @@ use model::{
 };
 use runtime::{Clock, ManualClock, Tasks};
 use serde_json::json;
-use store::NewEvent;
+use store::{EventsKept, ForgettingStep, NewEvent};
 use tokio::time::timeout;
 
 use super::{
@@ -19,6 +19,7 @@ use super::{
 };
 use crate::testing::{NOW, Room};
 
+#[derive(Clone)]
 struct Scene {
     room: Room,
     feed: Arc<Feed>,
@@ -64,6 +65,13 @@ impl Scene {
         let events = numbers.map(|number| telemetry(device, number)).collect();
         let told = self.room.store.append_events(events, NOW).await.unwrap();
         told.into_iter().map(Option::unwrap).collect()
+    }
+
+    /// Leaves so many of the newest events.
+    async fn forget(&self, at_most: u64) {
+        let kept = EventsKept { since: Timestamp(0), at_most, bytes: u64::MAX, looked_at: u64::MAX };
+        let step = ForgettingStep { events: 100_000, bytes: u64::MAX >> 1 };
+        self.room.store.forget_events(kept, step).await.unwrap();
     }
 
     async fn listen(&self, user: &UserId, interest: Interest, after: Option<u64>) -> Subscription {
@@ -260,4 +268,51 @@ async fn changes_of_rights_are_told_to_whom_they_concern_and_to_the_owner() {
     scene.grant(&viewer, "cam-01", Level::Operator, None).await;
     let concerning_viewer = next(&mut of_viewer).await.unwrap();
     assert!(concerning_viewer > concerning_guest, "the guest's change was not for the viewer");
+}
+
+#[tokio::test]
+async fn whoever_is_overtaken_by_retention_is_told_and_misses_nothing_silently() {
+    let scene = Scene::new().await;
+    let alice = scene.person("alice").await;
+    scene.grant(&alice, "cam-01", Level::Viewer, None).await;
+    let told = scene.tell("cam-01", 0..4000).await;
+    let mut slow = scene.listen(&alice, only("telemetry"), Some(0)).await;
+    let mut patient = scene.listen(&alice, only("telemetry"), Some(0)).await;
+    assert_eq!(next(&mut slow).await, Ok(told[0]));
+    scene.forget(1000).await;
+    assert_eq!(next(&mut patient).await, Err(Ending::Forgotten), "before its first page");
+    // What was read before is given; then there is a gap.
+    let mut last = told[0];
+    let ending = loop {
+        match next(&mut slow).await {
+            Ok(seq) => {
+                assert_eq!(seq, last + 1);
+                last = seq;
+            }
+            Err(ending) => break ending,
+        }
+    };
+    assert_eq!(ending, Ending::Forgotten);
+    assert!(last < told[2999], "{last}");
+    let mut anew = scene.listen(&alice, only("telemetry"), Some(told[2999])).await;
+    assert_eq!(next(&mut anew).await, Ok(told[3000]), "control: what is left is whole");
+}
+
+#[tokio::test]
+async fn live_listeners_are_cut_off_where_the_log_was_deleted_before_it_was_told() {
+    let scene = Scene::new().await;
+    let alice = scene.person("alice").await;
+    scene.grant(&alice, "cam-01", Level::Viewer, None).await;
+    for (left, expected) in [(5, None), (2, Some(Ending::Forgotten))] {
+        // A feed that has not begun to read.
+        let feed = Feed::new(scene.room.store.clone(), scene.clock.clone());
+        let scene = Scene { feed: Arc::clone(&feed), ..scene.clone() };
+        let mut live = scene.listen(&alice, only("telemetry"), None).await;
+        let told = scene.tell("cam-01", 0..5).await;
+        scene.forget(left).await;
+        let tasks = Tasks::new();
+        tasks.spawn(feed.run());
+        assert_eq!(next(&mut live).await, expected.map_or(Ok(told[0]), Err), "{left} left");
+        tasks.end();
+    }
 }

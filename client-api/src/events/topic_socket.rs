@@ -153,6 +153,7 @@ impl From<Ending> for Close {
             Ending::Slow => Self(4429, "events came faster than they were read"),
             Ending::RightsLost => Self(4403, "a right that this topic stood on was lost"),
             Ending::Unavailable => Self(4503, "the log cannot be read just now"),
+            Ending::Forgotten => Self(4429, "events were deleted before they were read"),
         }
     }
 }

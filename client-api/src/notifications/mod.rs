@@ -19,7 +19,7 @@ mod sorting;
 mod webhook_channel;
 pub(crate) mod webhooks;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use runtime::{
     Clock, Tasks,
@@ -36,8 +36,13 @@ use channel::Channel;
 use fcm_channel::FcmChannel;
 use webhook_channel::WebhookChannel;
 
-/// Begins to sort and to carry.
-pub(crate) fn start(store: &Store, clock: &Clock, tasks: &Tasks, outlets: &Outlets) -> Arc<Courier> {
+/// Begins to sort and to carry. The number tells up to where the log was sorted.
+pub(crate) fn start(
+    store: &Store,
+    clock: &Clock,
+    tasks: &Tasks,
+    outlets: &Outlets,
+) -> (Arc<Courier>, Arc<AtomicU64>) {
     let webhooks = WebhookChannel { signer: outlets.signer.clone(), outbound: outlets.outbound.clone() };
     let push = outlets.push.clone().map(|push| Box::new(FcmChannel(push)) as Box<dyn Channel>);
     let courier = Arc::new(Courier {
@@ -49,8 +54,11 @@ pub(crate) fn start(store: &Store, clock: &Clock, tasks: &Tasks, outlets: &Outle
         wake: Notify::new(),
     });
     tasks.spawn(Arc::clone(&courier).run());
-    tasks.spawn(sorting::run(store.clone(), clock.clone(), tasks.clone(), Arc::clone(&courier)));
-    courier
+    let sorted = Arc::default();
+    let sorting =
+        sorting::run(store.clone(), clock.clone(), tasks.clone(), Arc::clone(&courier), Arc::clone(&sorted));
+    tasks.spawn(sorting);
+    (courier, sorted)
 }
 
 pub(crate) fn user_routes(api: &Arc<Inner>) -> Routes {

@@ -2,7 +2,13 @@
 //!
 //! The store looks at the rights, here it is decided what becomes of them. [`plan`] is the whole decision.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use model::DeliveryId;
 use runtime::{Clock, Tasks};
@@ -11,8 +17,14 @@ use store::{EventRow, NewDelivery, Recipient, Sorted, Store, StoreError, Webhook
 use super::{courier::Courier, fcm_message, notice::Told, settings::Settings};
 use crate::events::cloud_event::CloudEvent;
 
-/// Reads the log until the process drains.
-pub(crate) async fn run(store: Store, clock: Clock, tasks: Tasks, courier: Arc<Courier>) {
+/// Reads the log until the process drains. `done` hears up to where nothing of it is needed here any more.
+pub(crate) async fn run(
+    store: Store,
+    clock: Clock,
+    tasks: Tasks,
+    courier: Arc<Courier>,
+    done: Arc<AtomicU64>,
+) {
     let draining = tasks.draining();
     let has_push = courier.push.is_some();
     let mut newest = store.newest_event();
@@ -20,6 +32,9 @@ pub(crate) async fn run(store: Store, clock: Clock, tasks: Tasks, courier: Arc<C
     loop {
         newest.mark_unchanged();
         let outcome = step(&store, &clock, &mut marks, has_push).await;
+        if let (Ok(_), Some(marks)) = (&outcome, marks) {
+            done.store(marks.read, Ordering::Relaxed);
+        }
         let pause = match outcome {
             Ok(Step::Filed { sends }) => {
                 if sends {

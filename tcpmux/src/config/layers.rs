@@ -271,6 +271,7 @@ factory_reset = "owner"
 [events]
 days = 30
 max_rows = 10000000
+max_mib = 4096
 [drain]
 grace = "30s"
 "#;

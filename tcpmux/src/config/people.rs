@@ -56,4 +56,24 @@ pub struct Events {
     pub days: u32,
     /// How many events at most.
     pub max_rows: u64,
+    /// How much room they take at most, in MiB.
+    pub max_mib: u64,
 }
+
+impl Events {
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.days == 0 {
+            return Err("events.days: at least 1".into());
+        }
+        if self.max_rows == 0 {
+            return Err("events.max_rows: at least 1".into());
+        }
+        if !(1..=MOST_MIB).contains(&self.max_mib) {
+            return Err(format!("events.max_mib: between 1 and {MOST_MIB}"));
+        }
+        Ok(())
+    }
+}
+
+/// A pebibyte: more than one file of SQLite's may have.
+const MOST_MIB: u64 = 1 << 30;

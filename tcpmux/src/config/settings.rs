@@ -395,6 +395,7 @@ impl Config {
         if !(1..=825).contains(&self.ca.device_certificate_days) {
             return Err("ca.device_certificate_days: between 1 and 825".into());
         }
+        self.events.check()?;
         self.device_gateway.check()
     }
 }

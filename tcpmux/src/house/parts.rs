@@ -183,7 +183,11 @@ impl Parts {
                 config::FactoryReset::Owner => FactoryReset::Owner,
                 config::FactoryReset::Device => FactoryReset::Device,
             },
-            retention: Retention { age: days(config.events.days), events: config.events.max_rows },
+            retention: Retention {
+                age: days(config.events.days),
+                events: config.events.max_rows,
+                bytes: config.events.max_mib << 20,
+            },
         });
         let issuer = Issuer {
             name: gateway.issuer().to_owned(),
