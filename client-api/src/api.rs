@@ -4,12 +4,12 @@ use std::{future::Future, sync::Arc};
 
 use model::{Code, Refusal};
 use registry::Registry;
-use runtime::{Clock, Tasks, http::Routes};
+use runtime::{Clock, FaultPoints, Tasks, http::Routes};
 use store::Store;
 use tcpmux_proto::Dialer;
 
 use crate::{
-    DeviceRemoval, Outlets, ReportRates, Retention, admin_devices, admin_grants,
+    DeviceRemoval, IntakeStep, Outlets, ReportRates, Retention, admin_devices, admin_grants,
     agent_calls::AgentCalls,
     audit,
     claiming::Claiming,
@@ -47,6 +47,8 @@ pub struct Parts {
     pub retention: Retention,
     /// Whose word ends an ownership when a device is reset.
     pub factory_reset: FactoryReset,
+    /// Where a test makes the process die.
+    pub fault_points: FaultPoints<IntakeStep>,
 }
 
 /// Whose word ends an ownership when a device is reset.
@@ -76,6 +78,7 @@ pub(crate) struct Inner {
     pub(crate) outlets: Outlets,
     courier: Arc<Courier>,
     pub(crate) factory_reset: FactoryReset,
+    pub(crate) fault_points: FaultPoints<IntakeStep>,
     /// Absent where this process reaches no devices.
     pub(crate) calls: Option<Arc<AgentCalls>>,
     pub(crate) claiming: Option<Claiming>,
@@ -97,6 +100,7 @@ impl ClientApi {
             report_rates,
             retention,
             factory_reset,
+            fault_points,
         } = parts;
         let feed = Feed::new(store.clone(), clock.clone());
         tasks.spawn(Arc::clone(&feed).run());
@@ -124,6 +128,7 @@ impl ClientApi {
             outlets,
             courier,
             factory_reset,
+            fault_points,
             calls,
             claiming,
             wrong_codes: WrongCodes::default(),

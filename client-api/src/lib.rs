@@ -23,6 +23,7 @@ mod events;
 #[doc(hidden)]
 pub mod fuzzing;
 mod granting;
+mod intake_step;
 mod me;
 mod notifications;
 mod openapi;
@@ -50,6 +51,7 @@ mod testing;
 
 pub use api::{ClientApi, FactoryReset, Parts};
 pub use events::forgetting::Retention;
+pub use intake_step::IntakeStep;
 pub use notifications::{Outlets, Push, PushSender, WebhookSigner};
 pub use openapi::openapi;
 pub use removal::DeviceRemoval;

@@ -20,6 +20,7 @@ use utoipa::ToSchema;
 use crate::{
     api::Inner,
     call::{Call, handler},
+    intake_step::IntakeStep,
     rates::{Rate, Rates},
     report_shapes::{NotificationReport, TelemetryReport},
 };
@@ -169,6 +170,7 @@ async fn take_in(api: &Inner, call: Call<DeviceActor>, kind: ReportKind) -> Resu
         });
         results.push(result.unwrap_or_else(|rejected| rejected));
     }
+    api.fault_points.reached(IntakeStep::Arrived);
     if !events.is_empty() {
         let numbers = api.store.append_events(events, now).await;
         let numbers = numbers.map_err(|error| error.refusal("keeping what a device reported"))?;
@@ -179,6 +181,7 @@ async fn take_in(api: &Inner, call: Call<DeviceActor>, kind: ReportKind) -> Resu
             }
         }
     }
+    api.fault_points.reached(IntakeStep::Kept);
     Ok(ok(&Results { results }))
 }
 

@@ -81,6 +81,23 @@ async fn an_item_that_is_sent_again_is_kept_once_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_report_is_of_whoever_sent_it_whatever_it_says() {
+    let room = Room::new().await;
+    let (sender, other) = (room.device("default", "cam-01").await, room.device("default", "cam-02").await);
+    let names = json!({"device": "cam-02", "tenant": "acme", "subject": "cam-02", "type": "device.released"});
+    let mut around = json!({"id": "a", "data": {}});
+    around.as_object_mut().unwrap().extend(names.as_object().unwrap().clone());
+    let results = telemetry(&room, &sender, json!([{"id": "b", "data": names}, around])).await;
+    assert_eq!(results[0]["status"], "accepted");
+    for row in log(&room).await {
+        let event = row.event;
+        assert_eq!((event.tenant.as_str(), event.device.as_ref()), ("default", Some(&sender.device)));
+        assert_eq!(event.subject, "telemetry");
+    }
+    assert_eq!(telemetry(&room, &other, json!({"id": "b", "data": {}})).await[0]["status"], "accepted");
+}
+
+#[tokio::test]
 async fn a_clock_that_stands_wrong_costs_the_time_and_not_the_values() {
     let room = Room::new().await;
     let device = room.device("default", "cam-01").await;

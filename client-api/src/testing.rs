@@ -267,6 +267,7 @@ fn start(
         dialer: Some(Arc::clone(devices) as _),
         factory_reset,
         retention: crate::Retention::default(),
+        fault_points: runtime::FaultPoints::default(),
     })
 }
 

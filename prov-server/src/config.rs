@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::{Allowance, FaultPoints};
+use runtime::FaultPoints;
+
+use crate::{Allowance, Step};
 
 /// How provisioning behaves.
 #[derive(Debug, Clone)]
@@ -23,7 +25,7 @@ pub struct Config {
     /// How much failure is allowed.
     pub limits: Limits,
     /// Where a test makes the process die.
-    pub fault_points: FaultPoints,
+    pub fault_points: FaultPoints<Step>,
 }
 
 /// How often something may go wrong before the answer is 429. Successes never count.

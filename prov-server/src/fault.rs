@@ -1,6 +1,6 @@
 //! Places between the steps of an issuance where a test makes the process die.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::str::FromStr;
 
 /// A step of an issuance that has just been done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,14 +21,10 @@ pub enum Step {
     DoorSigned,
 }
 
-/// Calls a hook after each step. Without one, which is always so in a release build, it does nothing.
-#[derive(Clone, Default)]
-pub struct FaultPoints(Option<Arc<dyn Fn(Step) + Send + Sync>>);
-
 /// No step has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a fault point; one of after-parsed, -prepared, -intended, -signed, -recorded, -admitted, -door-signed"
+    "`{0}` is not a fault point; one of after-arrived, -kept (a report), after-parsed, -prepared, -intended, -signed, -recorded, -admitted, -door-signed"
 )]
 pub struct UnknownStep(String);
 
@@ -55,36 +51,6 @@ impl FromStr for Step {
     fn from_str(text: &str) -> Result<Self, UnknownStep> {
         let mut all = Self::ALL.into_iter().chain([Self::DoorSigned]);
         all.find(|step| step.name() == text).ok_or_else(|| UnknownStep(text.to_owned()))
-    }
-}
-
-impl FaultPoints {
-    /// The process aborts after this step, as if killed: no destructor runs, nothing is flushed.
-    pub fn abort_after(last: Step) -> Self {
-        Self::calling(move |step| {
-            if step == last {
-                std::process::abort();
-            }
-        })
-    }
-
-    /// A hook of the test's own.
-    pub fn calling(hook: impl Fn(Step) + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(hook)))
-    }
-
-    pub(crate) fn reached(&self, step: Step) {
-        if cfg!(debug_assertions)
-            && let Some(hook) = &self.0
-        {
-            hook(step);
-        }
-    }
-}
-
-impl fmt::Debug for FaultPoints {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "FaultPoints(set)" } else { "FaultPoints(none)" })
     }
 }
 

@@ -15,13 +15,10 @@ use ca::{
     SignError,
 };
 use model::{Actor, DeviceRef, Serial, Timestamp};
-use runtime::Clock;
+use runtime::{Clock, FaultPoints};
 use store::{Intent, IssuanceRow, IssuerName, RevokedRow, Store, StoreError, Subject};
 
-use crate::{
-    Config,
-    fault::{FaultPoints, Step},
-};
+use crate::{Config, fault::Step};
 
 /// Makes certificates, and nothing else.
 pub(crate) struct Issuing {
@@ -29,7 +26,7 @@ pub(crate) struct Issuing {
     keys: Arc<dyn KeyStore>,
     store: Store,
     clock: Clock,
-    faults: FaultPoints,
+    faults: FaultPoints<Step>,
     device_lifetime: Duration,
     door_lifetime: Duration,
     device_crl: Option<String>,

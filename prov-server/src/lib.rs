@@ -34,7 +34,7 @@ mod routes;
 
 pub use config::{Config, Limits};
 pub use doors::{DoorCertificate, DoorError};
-pub use fault::{FaultPoints, Step, UnknownStep};
+pub use fault::{Step, UnknownStep};
 pub use limits::Allowance;
 pub use provisioning::{Provisioning, StartError};
 pub use revoking::{RevocationReceipt, RevokeError};

@@ -9,7 +9,8 @@ use std::sync::{
 };
 
 use model::CertificateStatus;
-use prov_server::{Config, FaultPoints, Step};
+use prov_server::{Config, Step};
+use runtime::FaultPoints;
 use scene::{DAY, Device, Est, Scene};
 use store::{CertificateRow, IssuerName};
 

@@ -1,5 +1,5 @@
 //! What every process here needs in order to run: time, tasks and their end, randomness, logs,
-//! back-off, TLS settings, accept loops, sockets, private files.
+//! back-off, fault points, TLS settings, accept loops, sockets, private files.
 //!
 //! Behind features: `http` (route tables, serving, problem documents) and `jose` (key sets and token
 //! checks). Knows no domain room.
@@ -7,6 +7,7 @@
 mod backoff;
 mod clock;
 pub mod digest;
+mod fault;
 pub mod listen;
 pub mod logs;
 pub mod private_file;
@@ -24,6 +25,7 @@ pub mod jose;
 
 pub use backoff::Backoff;
 pub use clock::{Clock, ManualClock};
+pub use fault::FaultPoints;
 pub use read_ahead::ReadAhead;
 pub use signal::termination;
 pub use tasks::Tasks;

@@ -3,6 +3,7 @@
 mod delivery;
 mod door_certificate;
 mod doors;
+mod faults;
 mod health;
 mod openapi;
 mod outlets;

@@ -12,7 +12,7 @@ use cloud_proxy::{
     Cors, Hosts, Issuer, IssuerKeys, IssuerRule, Proxy, PublishConfig, SignIn, Timeouts, Tokens,
 };
 use model::{Actor, Code, DeviceRef, DoorKey, NodeId, Refusal, RevocationReason, Secret, Serial, Target};
-use prov_server::{FaultPoints, Provisioning, RevokeError};
+use prov_server::{Provisioning, RevokeError};
 use registry::{Admission, AnyOfThisAuthority, Registry};
 use runtime::{
     Clock, Tasks,
@@ -25,7 +25,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use store::Store;
 use tcpmux_server::TunnelServer;
 
-use super::{delivery::Delivery, door_certificate, failed, misconfigured, openapi, outlets, visits};
+use super::{
+    delivery::Delivery, door_certificate, failed, faults::Faults, misconfigured, openapi, outlets, visits,
+};
 use crate::{
     config::{self, Config, DeviceIdSource, LiveState, Publish, Role},
     data::{DataDirectory, Listening},
@@ -90,6 +92,7 @@ impl Parts {
     async fn start_whole(ground: Ground<'_>) -> Result<Self, Failure> {
         let Ground { config, data, listening, admin_key, node, external, clock, tasks } = ground;
         let door_key = DoorKey::cut();
+        let faults = Faults::of_environment()?;
         let ca_directory = data.path().join("ca");
         let fresh_domain = DeploymentDomain::from_random(random::bytes());
         let serials = std::array::from_fn(|_| Serial::from_random(WRITER, random::bytes()));
@@ -108,7 +111,7 @@ impl Parts {
                 device_certificate: days(config.ca.device_certificate_days),
                 renew_after_expiry: days(config.ca.renew_after_expiry_days),
                 writer: WRITER,
-                fault_points: fault_points()?,
+                fault_points: faults.issuing,
                 ..prov_server::Config::default()
             },
             store.clone(),
@@ -188,6 +191,7 @@ impl Parts {
                 events: config.events.max_rows,
                 bytes: config.events.max_mib << 20,
             },
+            fault_points: faults.intake,
         });
         let issuer = Issuer {
             name: gateway.issuer().to_owned(),
@@ -451,16 +455,6 @@ fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let all = all.with_context(|| path.display().to_string())?;
     anyhow::ensure!(!all.is_empty(), "{} holds no certificate", path.display());
     Ok(all)
-}
-
-/// Where a test makes the process die: `TCPMUX_FAULT_POINT`, heeded by debug builds alone.
-fn fault_points() -> Result<FaultPoints, Failure> {
-    match std::env::var("TCPMUX_FAULT_POINT") {
-        Ok(step) if cfg!(debug_assertions) => {
-            Ok(FaultPoints::abort_after(step.parse().map_err(misconfigured)?))
-        }
-        _ => Ok(FaultPoints::default()),
-    }
 }
 
 fn days(days: u32) -> Duration {
