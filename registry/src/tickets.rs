@@ -83,6 +83,8 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use model::{ServiceSet, TicketPurpose};
 
     use super::*;
@@ -124,23 +126,43 @@ mod tests {
         assert_eq!(tickets.len(), (0, 0, 0));
     }
 
-    #[test]
-    fn fifty_who_want_one_ticket_get_it_once() {
+    /// Who comes first to each of so many tickets, all racers starting at once; how many were given each.
+    fn races(rounds: usize, take: impl Fn(&Tickets, usize) -> bool + Sync) -> Vec<usize> {
         const RACERS: usize = 50;
         let tickets = Tickets::default();
-        for round in 0..500 {
-            tickets.put(digest(round), ticket_of(1, 60), Timestamp(0)).unwrap();
-            let start = std::sync::Barrier::new(RACERS);
-            let winners: usize = std::thread::scope(|scope| {
-                let race = || {
-                    start.wait();
-                    usize::from(tickets.take(&digest(round), Timestamp(1)).is_some())
-                };
-                let racers: Vec<_> = (0..RACERS).map(|_| scope.spawn(race)).collect();
-                racers.into_iter().map(|racer| racer.join().unwrap()).sum()
-            });
-            assert_eq!(winners, 1, "round {round}");
+        for round in 0..rounds {
+            tickets.put(digest(round), ticket_of(round, 60), Timestamp(0)).unwrap();
         }
+        let start = std::sync::Barrier::new(RACERS);
+        let given: Vec<AtomicUsize> = (0..rounds).map(|_| AtomicUsize::new(0)).collect();
+        std::thread::scope(|scope| {
+            for _ in 0..RACERS {
+                scope.spawn(|| {
+                    for (round, given) in given.iter().enumerate() {
+                        start.wait();
+                        given.fetch_add(usize::from(take(&tickets, round)), Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        given.into_iter().map(AtomicUsize::into_inner).collect()
+    }
+
+    #[test]
+    fn in_ten_thousand_races_of_fifty_each_ticket_is_given_once() {
+        let given = races(10_000, |tickets, round| tickets.take(&digest(round), Timestamp(1)).is_some());
+        assert!(given.iter().all(|given| *given == 1), "{given:?}");
+    }
+
+    #[test]
+    fn control_a_look_before_the_taking_gives_some_twice() {
+        let given = races(1000, |tickets, round| {
+            let is_there = tickets.0.lock().unwrap().records.contains_key(&digest(round));
+            std::thread::yield_now();
+            tickets.take(&digest(round), Timestamp(1));
+            is_there
+        });
+        assert!(given.iter().any(|given| *given > 1), "the races are none");
     }
 
     #[test]

@@ -58,6 +58,38 @@ async fn what_a_program_was_promised_reaches_the_log_once_and_in_order_whatever_
 }
 
 #[tokio::test]
+async fn a_daemon_that_brings_more_than_its_share_waits_as_it_is_told_and_loses_nothing() {
+    const SHARE: u32 = 500;
+    let config = format!("[device_gateway]\ntelemetry_per_second = {SHARE}");
+    let mut cloud = Cloud::plan().config(&config).start().await;
+    let reporter = Reporter::start(&cloud, "cam-01").await;
+    // Ten seconds' worth goes at once; this is more.
+    let newest = SHARE * 11;
+    cloud.kill();
+    for first in (1..=newest).step_by(500) {
+        let items: Vec<Value> = (first..first + 500)
+            .map(|number| json!({"id": format!("item-{number}"), "data": {"n": number}}))
+            .collect();
+        assert_eq!(reporter.report("/v1/telemetry", &json!(items)).await, "202");
+    }
+    cloud.start_again().await;
+    until_logged(&cloud, newest).await;
+    assert!(reporter.process.log().contains("429"), "control: it was told to wait");
+
+    // Whoever reports by itself is told the same: the whole report is refused, and when to come again.
+    let door = cloud.device().showing(&reporter.device.identity());
+    let many = json!(vec![json!({"data": {"n": 0}}); 500]);
+    let refused = loop {
+        let answer = door.post("/device/v1/telemetry").json(&many).send().await;
+        if answer.status != 200 {
+            break answer;
+        }
+    };
+    assert_eq!(refused.header("retry-after"), "1", "half a thousand come in a second");
+    assert_eq!(refused.problem().await, "429 TMX-4029");
+}
+
+#[tokio::test]
 async fn the_device_gateway_takes_devices_alone_and_no_longer_than_their_certificates() {
     let cloud = Cloud::start().await;
     let device = EnrolledDevice::enrol(&cloud, "cam-01").await;

@@ -169,7 +169,20 @@ async fn carry_out(
 }
 
 async fn one_of_fifty_gets_a_ticket(here: &Registry, there: &Registry) {
-    for round in 0..100 {
+    race(here, there, 0..100).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes a minute: scripts/prove tickets"]
+async fn proof_ten_thousand_races_of_fifty_on_redis() {
+    let server = Server::start().await;
+    let (one, two) = two(&server).await;
+    race(&one.registry, &two.registry, 0..10_000).await;
+}
+
+/// Fifty at two nodes want each of the tickets at once.
+async fn race(here: &Registry, there: &Registry, rounds: std::ops::Range<u64>) {
+    for round in rounds {
         here.put_ticket(digest(round), ticket(1), Timestamp(0)).await.unwrap();
         let mut racing = JoinSet::new();
         for number in 0..50 {
