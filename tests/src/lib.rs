@@ -45,7 +45,7 @@ pub use oidc_provider::OidcProvider;
 pub use place::Place;
 pub use printed::{Printed, printed};
 pub use process::Process;
-pub use provider::Provider;
+pub use provider::{CLIENT_SECRET, Provider};
 pub use push_service::PushService;
 pub use receiver::{Received, Receiver};
 pub use redis::Redis;

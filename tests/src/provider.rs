@@ -122,7 +122,10 @@ impl Provider {
 
     /// The same with a client for browsers, under this name in the cloud's addresses.
     pub fn sign_in_config(&self, name: &str) -> String {
-        format!("{}name = \"{name}\"\nclient_id = \"web\"\nclient_secret = \"s3cret\"\n", self.config())
+        format!(
+            "{}name = \"{name}\"\nclient_id = \"web\"\nclient_secret = \"{CLIENT_SECRET}\"\n",
+            self.config()
+        )
     }
 
     /// Has the token endpoint give this answer for a code that was asked for with this challenge.
@@ -179,10 +182,15 @@ fn answer(state: &Mutex<State>, request: &str) -> String {
 fn redeem(codes: &mut HashMap<String, Code>, request: &str) -> Option<Value> {
     let (head, body) = request.split_once("\r\n\r\n")?;
     let fields: HashMap<String, String> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
-    let is_client =
-        head.contains(&format!("Basic {}", base64::prelude::BASE64_STANDARD.encode("web:s3cret")));
+    let is_client = head.contains(&format!(
+        "Basic {}",
+        base64::prelude::BASE64_STANDARD.encode(format!("web:{CLIENT_SECRET}"))
+    ));
     let code = codes.remove(fields.get("code")?)?;
     let proof = base64url(digest(&SHA256, fields.get("code_verifier")?.as_bytes()));
     let is_right = proof == code.challenge && fields.get("redirect_uri") == Some(&code.redirect_uri);
     (is_client && is_right && fields.get("grant_type")? == "authorization_code").then_some(code.answer)
 }
+
+/// The secret of the client `web` in [`Provider::sign_in_config`].
+pub const CLIENT_SECRET: &str = "s3cret-of-the-client-web-4c1f";

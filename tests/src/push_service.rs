@@ -102,9 +102,9 @@ impl PushService {
         self.state.lock().unwrap().unregistered.push(token.into());
     }
 
-    /// How many access tokens it gave.
-    pub fn access_tokens(&self) -> usize {
-        self.state.lock().unwrap().issued.len()
+    /// The access tokens that it gave.
+    pub fn access_tokens(&self) -> Vec<String> {
+        self.state.lock().unwrap().issued.clone()
     }
 
     /// Waits for a message to this app.
@@ -169,7 +169,7 @@ impl State {
         if !is_right {
             return Err((401, format!("a wrong assertion: {head} {body}")));
         }
-        let token = format!("ya29.{}", self.issued.len());
+        let token = format!("ya29.an-access-token-{}", self.issued.len());
         self.issued.push(token.clone());
         Ok((200, json!({"access_token": token, "expires_in": 3599, "token_type": "Bearer"})))
     }

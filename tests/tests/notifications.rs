@@ -140,7 +140,7 @@ async fn a_notification_reaches_those_with_a_grant_alone_and_a_foreign_library_b
     for secret in [&secret, &fresh] {
         library_takes(&received, secret).await.unwrap();
     }
-    assert_eq!(scene.push.access_tokens(), 1, "an access token is kept");
+    assert_eq!(scene.push.access_tokens().len(), 1, "an access token is kept");
     for secret in [&secret, &fresh] {
         assert!(!scene.cloud.log().contains(secret.as_str()));
         let database = std::fs::read(scene.cloud.data().join("tcpmux.db-wal")).unwrap();

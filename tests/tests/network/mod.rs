@@ -2,6 +2,7 @@
 
 mod aborts;
 mod black_hole;
+mod canaries;
 mod comeback;
 mod endurance;
 mod forger;
@@ -17,6 +18,7 @@ mod provider_outage;
 mod registry_claims;
 mod registry_outages;
 mod secrets;
+mod secrets_of_people;
 mod signer_outage;
 mod silent_sockets;
 mod slow_readers;

@@ -5,9 +5,10 @@ use std::{path::Path, process::Command, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::Method;
-use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
 use serde_json::{Value, json};
 use tests::{Cloud, Finished, Process, Provider, Service, client_program, eventually, run};
+
+use super::canaries::{Places, Secrets};
 
 #[tokio::test]
 async fn no_secret_is_in_a_log_a_metric_an_error_the_database_or_the_process_table() {
@@ -150,125 +151,6 @@ async fn no_secret_is_in_a_log_a_metric_an_error_the_database_or_the_process_tab
     for place in ["a log", "a basic login", "a database", "a process"] {
         assert!(found.iter().any(|line| line.ends_with(place)), "{place}: {found:#?}");
     }
-}
-
-/// What must be nowhere: each secret with the forms in which it could appear.
-#[derive(Default)]
-struct Secrets(Vec<(String, Vec<Vec<u8>>)>);
-
-/// Where it must not be: each place with all of its bytes.
-#[derive(Default)]
-struct Places(Vec<(String, Vec<u8>)>);
-
-impl Secrets {
-    fn text(&mut self, what: &str, text: &str) {
-        assert!(text.len() >= 16, "{what} is long enough not to appear by chance");
-        let forms =
-            [text.to_owned(), text.to_lowercase(), BASE64_STANDARD.encode(text), model::hex(text.as_bytes())];
-        self.0.push((what.into(), forms.map(String::into_bytes).into()));
-    }
-
-    /// A passcode, also as the twenty octets that it stands for and as HTTP Basic carries it.
-    fn passcode(&mut self, what: &str, device: &str, passcode: &str) {
-        self.text(what, passcode);
-        let forms = &mut self.0.last_mut().expect("just pushed").1;
-        for user in [device, ""] {
-            forms.push(BASE64_STANDARD.encode(format!("{user}:{passcode}")).into_bytes());
-        }
-        if let Ok(passcode) = passcode.parse::<model::Passcode>() {
-            let octets = passcode.secret_bytes();
-            forms.extend([octets.to_vec(), model::hex(octets).into_bytes()]);
-            // Last, so that the control can plant it.
-            forms.push(octets.to_vec());
-        }
-    }
-
-    /// A signed token: whoever has the signature and what was signed has it, so the signature alone counts.
-    fn token(&mut self, what: &str, token: &str) {
-        self.text(what, token);
-        let signature = token.rsplit('.').next().unwrap().to_owned();
-        self.0.last_mut().expect("just pushed").1.push(signature.into_bytes());
-    }
-
-    /// A private key in a PEM file: the two lines with its scalar (the third is the public key's alone), and
-    /// the scalar itself.
-    fn key_file(&mut self, what: &str, file: &Path) {
-        let text = std::fs::read_to_string(file).unwrap();
-        let lines = text.lines().filter(|line| !line.starts_with('-')).take(2);
-        let mut forms: Vec<Vec<u8>> = lines.map(|line| line.as_bytes().to_vec()).collect();
-        let PrivateKeyDer::Pkcs8(der) = PrivateKeyDer::from_pem_slice(text.as_bytes()).unwrap() else {
-            panic!("{what} is not PKCS #8")
-        };
-        // In PKCS #8 for an elliptic curve the scalar follows this mark of version and length.
-        let der = der.secret_pkcs8_der();
-        let (mark, length) = if text.len() > 270 { ([2, 1, 1, 4, 48], 48) } else { ([2, 1, 1, 4, 32], 32) };
-        let at =
-            der.windows(5).position(|window| window == mark).unwrap_or_else(|| panic!("{what}: no scalar"));
-        let scalar = &der[at + 5..at + 5 + length];
-        forms.extend([
-            scalar.to_vec(),
-            model::hex(scalar).into_bytes(),
-            BASE64_STANDARD.encode(scalar).into_bytes(),
-        ]);
-        self.0.push((what.into(), forms));
-    }
-
-    fn raw(&self, what: &str) -> Vec<u8> {
-        let (_, forms) = self.0.iter().find(|(name, _)| name == what).expect("it is among them");
-        forms.last().expect("it has forms").clone()
-    }
-}
-
-impl Places {
-    fn text(&mut self, name: &str, text: String) {
-        self.0.push((name.into(), text.into_bytes()));
-    }
-
-    fn command(&mut self, name: &str, finished: &Finished) {
-        self.text(name, finished.stdout.clone() + &finished.stderr);
-    }
-
-    /// A file; one that is not there has nothing in it.
-    fn file(&mut self, name: &str, file: &Path) {
-        self.0.push((name.into(), std::fs::read(file).unwrap_or_default()));
-    }
-
-    fn process(&mut self, name: &str, process: &Process) {
-        self.text(name, process.command_line());
-    }
-
-    fn size(&self) -> usize {
-        self.0.iter().map(|(_, bytes)| bytes.len()).sum()
-    }
-
-    fn says(&self, name: &str, text: &str) -> bool {
-        let place = self.0.iter().find(|(found, _)| found == name).expect("it is among them");
-        String::from_utf8_lossy(&place.1).contains(text)
-    }
-
-    /// Which secret is where. Text in any other encoding is found by its forms.
-    fn search(&self, secrets: &Secrets) -> Vec<String> {
-        let mut found = vec![];
-        for (place, bytes) in &self.0 {
-            for (what, forms) in &secrets.0 {
-                if forms.iter().any(|form| contains(bytes, form)) {
-                    found.push(format!("{what} is in {place}"));
-                }
-            }
-        }
-        found
-    }
-}
-
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    let mut from = 0;
-    while let Some(at) = haystack[from..].iter().position(|byte| *byte == needle[0]) {
-        if haystack[from + at..].starts_with(needle) {
-            return true;
-        }
-        from += at + 1;
-    }
-    false
 }
 
 async fn enroll(text: &str, state: &Path) -> Finished {
