@@ -145,8 +145,13 @@ mod devices {
         }
 
         fn put(&self, status: CertificateStatus) {
+            self.put_as("default", "cam-01", status);
+        }
+
+        /// As if the certificate were this device's.
+        fn put_as(&self, tenant: &str, device: &str, status: CertificateStatus) {
             let fingerprint = ca::DeviceCertificate::read(&self.leaf).unwrap().fingerprint();
-            let device = DeviceRef::new("default".parse().unwrap(), "cam-01".parse().unwrap());
+            let device = DeviceRef::new(tenant.parse().unwrap(), device.parse().unwrap());
             let not_after = Timestamp::from_secs(NOW.secs() + 1000);
             self.view.put(CertificateEntry { fingerprint, device, status, not_after, used: true });
         }
@@ -177,5 +182,24 @@ mod devices {
         let junk = CertificateDer::from(vec![0x30, 0]);
         assert_eq!(case.call(&[junk, leaf]).await.0, 403, "the leaf is the first one");
         assert!(case.view.lookup(Fingerprint([0; 32])).is_none());
+    }
+    #[tokio::test]
+    async fn a_row_of_a_device_with_a_similar_name_admits_nobody() {
+        for (tenant, device) in [
+            ("default", "cam-0"),
+            ("default", "cam-011"),
+            ("default", "xcam-01"),
+            ("default", "am-01"),
+            ("defaul", "cam-01"),
+            ("default2", "cam-01"),
+        ] {
+            let case = Case::new();
+            case.put_as(tenant, device, CertificateStatus::Active);
+            let (status, seen) = case.call(std::slice::from_ref(&case.leaf)).await;
+            assert_eq!(status, 403, "{tenant}/{device}: {seen}");
+        }
+        let case = Case::new();
+        case.put_as("default", "cam-01", CertificateStatus::Active);
+        assert_eq!(case.call(std::slice::from_ref(&case.leaf)).await.0, 200, "control");
     }
 }

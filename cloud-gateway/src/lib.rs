@@ -39,6 +39,8 @@ mod webhook_secrets;
 mod well_known;
 
 #[cfg(test)]
+mod subscriber_tests;
+#[cfg(test)]
 mod test_authority;
 #[cfg(test)]
 mod testing;

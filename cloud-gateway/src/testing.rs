@@ -14,8 +14,8 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, Request, header::AUTHORIZATION};
 use model::{
-    Actor, AdminActor, DeviceActor, DeviceRef, DoorKey, NodeId, PasscodeDigest, Secret, Serial, TenantName,
-    Timestamp, UserActor,
+    Actor, AdminActor, DeviceActor, DeviceRef, DoorKey, NodeId, PasscodeDigest, Secret, Serial,
+    SubscriberActor, TenantName, Timestamp, UserActor,
 };
 use registry::Registry;
 use runtime::{
@@ -227,6 +227,8 @@ pub(crate) fn echo_routes() -> Routes {
         .get("/echo/anyone", Caller::Anyone, echo)
         .get("/echo/passcode", Caller::Passcode, echo)
         .get("/echo/proxy", Caller::ProxyToken, echo)
+        .get("/echo/subscriber", Caller::Subscriber, echo)
+        .get("/echo/ticket", Caller::Ticket, echo)
 }
 
 fn echo(request: Request<Body>) -> Ready<Json<Value>> {
@@ -236,6 +238,11 @@ fn echo(request: Request<Body>) -> Ready<Json<Value>> {
         "user": extensions.get::<UserActor>().map(UserActor::subject),
         "admin": extensions.get::<AdminActor>().map(AdminActor::source),
         "device": extensions.get::<DeviceActor>().map(|actor| actor.device().to_string()),
+        "subscriber": extensions.get::<SubscriberActor>().map(|actor| json!({
+            "devices": actor.devices().map(|devices| devices.keys().map(ToString::to_string).collect::<Vec<_>>()),
+            "until": actor.until().secs(),
+        })),
+        "address": request.uri().to_string(),
         "headers": headers,
     })))
 }
