@@ -1,4 +1,4 @@
-//! Where the two programs are: next to the running test, built if they are missing.
+//! Where the programs are: next to the running test, built if they are missing.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,6 +16,11 @@ pub fn client_program() -> PathBuf {
     built().join("tcpmux-client")
 }
 
+/// The `bench` program.
+pub fn bench_program() -> PathBuf {
+    built().join("bench")
+}
+
 /// The root of the source tree.
 pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate lies in the workspace")
@@ -27,7 +32,7 @@ fn built() -> &'static Path {
         let this = std::env::current_exe().expect("a test has a file");
         let directory = this.parent().expect("a file has a directory");
         let directory = if directory.ends_with("deps") { directory.parent().unwrap() } else { directory };
-        if !["tcpmux", "tcpmux-client"].iter().all(|name| directory.join(name).exists()) {
+        if !["tcpmux", "tcpmux-client", "bench"].iter().all(|name| directory.join(name).exists()) {
             build(directory);
         }
         directory.to_owned()

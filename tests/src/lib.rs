@@ -32,7 +32,7 @@ mod web;
 mod websocket;
 
 pub use authority::Authority;
-pub use binaries::{client_program, cloud_program, workspace};
+pub use binaries::{bench_program, client_program, cloud_program, workspace};
 pub use browser::{Browser, Page};
 pub use cloud::{Cloud, CloudPlan};
 pub use command::{Finished, run, run_ok, run_within};

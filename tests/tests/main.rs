@@ -13,6 +13,7 @@ mod alone {
 mod audit;
 mod claims;
 mod commands;
+mod costs;
 mod device_gateway;
 
 mod keepers {
@@ -28,6 +29,7 @@ mod keepers {
 
 mod enrolment;
 mod events;
+mod figures;
 mod fuzz;
 mod guesses;
 mod headers;

@@ -14,7 +14,9 @@ pub(super) fn facts(arguments: &str) -> BTreeMap<String, String> {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or_default().to_owned();
     let profile = if cfg!(debug_assertions) { "debug: no figures" } else { "optimised" };
-    let system = format!("{} {}", said("uname", &["-s"]), said("uname", &["-r"]));
+    // The version alone: what a builder of kernels adds to it says nothing here.
+    let release = said("uname", &["-r"]);
+    let system = format!("{} {}", said("uname", &["-s"]), release.split('-').next().unwrap_or_default());
     BTreeMap::from([
         ("command".into(), format!("bench {arguments}").trim_end().to_owned()),
         ("build".into(), profile.into()),
