@@ -62,7 +62,7 @@ async fn a_daemon_that_brings_more_than_its_share_waits_as_it_is_told_and_loses_
     const SHARE: u32 = 50;
     let config = format!("[device_gateway]\ntelemetry_per_second = {SHARE}");
     let mut cloud = Cloud::plan().config(&config).start().await;
-    let reporter = Reporter::start(&cloud, "cam-01").await;
+    let reporter = EnrolledDevice::enrol(&cloud, "cam-01").await.run_reporting(&[]).await;
     // Half a thousand go at once, and after that so many in a second.
     let newest = 1000;
     cloud.kill();
@@ -74,10 +74,10 @@ async fn a_daemon_that_brings_more_than_its_share_waits_as_it_is_told_and_loses_
     }
     cloud.start_again().await;
     until_logged(&cloud, newest).await;
-    assert!(reporter.process.log().contains("429"), "control: it was told to wait");
+    assert!(reporter.log().contains("429"), "control: it was told to wait");
 
     // Whoever reports by itself is told the same: the whole report is refused, and when to come again.
-    let door = cloud.device().showing(&reporter.device.identity());
+    let door = cloud.device().showing(&reporter.identity());
     let many = json!(vec![json!({"data": {"n": 0}}); 500]);
     let refused = loop {
         let answer = door.post("/device/v1/telemetry").json(&many).send().await;
