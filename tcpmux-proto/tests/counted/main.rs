@@ -1,0 +1,131 @@
+//! What an idle session holds and what a small stream allocates, counted by the allocator: the same on every machine.
+//!
+//! A bound is what was counted when it was set and a fifth more. Where one fails: find the field, the buffer or the task
+//! that is new. If it is needed, raise the bound in the commit that brings it and say there what it buys; otherwise take it
+//! out again. One process counts one thing, so each file of this kind has one test.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails is a failing test")]
+
+use std::{alloc::System, time::Duration};
+
+use model::{Level, RequestId};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use tcpmux_proto::{Destination, Driver, StreamHeader, StreamKind, testing::Pair};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    task::JoinSet,
+    time::sleep,
+};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+#[tokio::test(start_paused = true)]
+async fn sessions_and_small_streams_stay_as_light_as_they_are() {
+    // What a first session makes once for all is not what a session costs.
+    let mut first = Tunnel::new().await;
+    first.request().await;
+    let (idle, tunnels) = held_by_idle_sessions().await;
+    drop(tunnels);
+    let streams = made_by_small_streams(&mut first).await;
+    println!(
+        "an idle session, both ends with their pipe: {idle:.0} bytes; a small stream, both ends: {streams:.1} allocations"
+    );
+    within("bytes that an idle session holds, both ends together", idle, IDLE_BYTES);
+    within("allocations for a small stream, both ends together", streams, STREAM_ALLOCATIONS);
+}
+
+/// Bytes for each tunnel that has been used once and then left alone.
+async fn held_by_idle_sessions() -> (f64, Vec<Tunnel>) {
+    let region = Region::new(ALLOCATOR);
+    let mut tunnels = Vec::with_capacity(SESSIONS);
+    for _ in 0..SESSIONS {
+        let mut tunnel = Tunnel::new().await;
+        tunnel.request().await;
+        tunnels.push(tunnel);
+    }
+    // Past a heartbeat: what it took to greet and to serve is given back by then.
+    sleep(Duration::from_secs(60)).await;
+    let change = region.change();
+    let held = change.bytes_allocated as f64 - change.bytes_deallocated as f64;
+    (held / SESSIONS as f64, tunnels)
+}
+
+/// Allocations for each stream that carries a small request and its answer.
+async fn made_by_small_streams(tunnel: &mut Tunnel) -> f64 {
+    for _ in 0..STREAMS {
+        tunnel.request().await;
+    }
+    let region = Region::new(ALLOCATOR);
+    for _ in 0..STREAMS {
+        tunnel.request().await;
+    }
+    let change = region.change();
+    (change.allocations + change.reallocations) as f64 / STREAMS as f64
+}
+
+struct Tunnel {
+    pair: Pair,
+    _drivers: JoinSet<()>,
+}
+
+impl Tunnel {
+    async fn new() -> Self {
+        let mut drivers = JoinSet::new();
+        let spawn = |driver: Driver<DuplexStream>| {
+            drivers.spawn(async { drop(driver.await) });
+        };
+        let pair = Pair::new(spawn).await;
+        Self { pair, _drivers: drivers }
+    }
+
+    /// A stream with a small request and a small answer, ended by both.
+    async fn request(&mut self) {
+        let mut cloud = self.pair.cloud.open(header()).unwrap();
+        let exchange = async {
+            cloud.write_all(&[7; 100]).await.unwrap();
+            cloud.shutdown().await.unwrap();
+            let mut answer = [0; 200];
+            cloud.read_exact(&mut answer).await.unwrap();
+            assert_eq!(cloud.read(&mut answer).await.unwrap(), 0);
+        };
+        let serve = async {
+            let mut device = self.pair.device.incoming.next().await.unwrap().accept().await;
+            let mut request = [0; 100];
+            device.read_exact(&mut request).await.unwrap();
+            device.write_all(&[8; 200]).await.unwrap();
+            device.shutdown().await.unwrap();
+            assert_eq!(device.read(&mut request).await.unwrap(), 0);
+        };
+        tokio::join!(exchange, serve);
+    }
+}
+
+fn header() -> StreamHeader {
+    StreamHeader {
+        kind: StreamKind::Tcp,
+        service: Destination::Service("web".parse().unwrap()),
+        deadline: Duration::from_secs(5),
+        request_id: RequestId::from_random([7; 16]),
+        trace_id: [1; 16],
+        client: "192.0.2.1".into(),
+        principal: [2; 32],
+        level: Level::Operator,
+        assertion: None,
+    }
+}
+
+fn within(what: &str, counted: f64, bound: f64) {
+    assert!(counted > 0.0, "{what}: nothing was counted");
+    let most = bound * 1.2;
+    assert!(
+        counted <= most,
+        "{what}: {counted:.1}, {most:.1} at most (counted when the bound was set: {bound:.1}). See the head of this \
+         file for what to do."
+    );
+}
+
+const SESSIONS: usize = 50;
+const STREAMS: usize = 200;
+const IDLE_BYTES: f64 = 4142.0;
+const STREAM_ALLOCATIONS: f64 = 30.0;
