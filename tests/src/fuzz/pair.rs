@@ -11,7 +11,7 @@ use tcpmux_proto::mux::{Event, Limits, Outbox, Read, Role, Room, Session};
 pub(super) fn pair(bytes: &[u8]) {
     let mut world = World { sides: [Side::new(Role::Client), Side::new(Role::Server)], now: Duration::ZERO };
     for step in bytes.chunks_exact(2).take(256) {
-        let (side, place) = (usize::from(step[0] >> 7), usize::from(step[0] >> 4 & 7));
+        let (side, place) = (usize::from(step[0] >> 7), usize::from((step[0] >> 4) & 7));
         world.act(side, place, step[0] & 15, step[1]);
         world.check();
     }
@@ -74,11 +74,9 @@ impl World {
             (5 | 6, Some(id)) => {
                 self.read(at, id);
             }
-            (7, Some(id)) => {
-                if !side.half(id).finished && !side.half(id).dropped {
-                    side.session.finish(id, now);
-                    side.half(id).finished = true;
-                }
+            (7, Some(id)) if !side.half(id).finished && !side.half(id).dropped => {
+                side.session.finish(id, now);
+                side.half(id).finished = true;
             }
             (8, Some(id)) => self.release(at, id),
             (9, _) => {
@@ -219,7 +217,7 @@ impl World {
 fn content(id: u32, from: usize, nth: usize, count: usize) -> Bytes {
     static PATTERN: OnceLock<Bytes> = OnceLock::new();
     let pattern = PATTERN.get_or_init(|| {
-        let byte = |nth: usize| (nth % PERIOD * 167 + (nth % PERIOD >> 8) * 13) as u8;
+        let byte = |nth: usize| ((nth % PERIOD) * 167 + ((nth % PERIOD) >> 8) * 13) as u8;
         (0..2 * PERIOD).map(byte).collect::<Vec<u8>>().into()
     });
     let start = (nth + id as usize * 5003 + from * 33_331) % PERIOD;
