@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use http::{
-    HeaderMap, HeaderValue,
-    header::{CONTENT_TYPE, ETAG, IF_MATCH},
+    HeaderMap,
+    header::{CONTENT_TYPE, IF_MATCH},
 };
 use model::{Actor, Code, DeviceName, Refusal, Tag, UserActor};
 use runtime::http::{Absent, NotAllowed, Precondition, Refused, Unproven, ok};
@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer};
 use store::{DeviceEdit, DeviceRow, Reachable};
 use utoipa::ToSchema;
 
-use crate::{api::Inner, call::Call, reach, user_devices::Shown};
+use crate::{api::Inner, call::Call, conditions, reach, user_devices::Shown};
 
 /// What is to be changed; what is left out stays.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -65,11 +65,7 @@ pub(crate) async fn edit(api: Arc<Inner>, call: Call<UserActor>) -> Result<Respo
     let condition = call.headers().get(IF_MATCH).cloned();
     let owner = call.actor.clone();
     let edit = call.json::<Patch>().await?.edit()?;
-    let condition = condition.ok_or(Refusal::new(
-        Code::PreconditionMissing,
-        "If-Match: send the ETag of what you have read, so that nobody's change is lost",
-    ))?;
-    if !matches(&condition, &tag_of(&reached.device)) {
+    if !conditions::holds(condition.as_ref(), &tag_of(&reached.device))? {
         return Err(changed());
     }
     if edit == DeviceEdit::default() {
@@ -85,10 +81,7 @@ pub(crate) async fn edit(api: Arc<Inner>, call: Call<UserActor>) -> Result<Respo
 /// A device with the name of its state.
 pub(crate) async fn answer(api: &Inner, reached: Reachable) -> Result<Response, Refusal> {
     let tag = tag_of(&reached.device);
-    let mut response = ok(&Shown::of(api, reached).await);
-    let tag = HeaderValue::from_str(&tag).expect("digits between quotes are a header's value");
-    response.headers_mut().insert(ETAG, tag);
-    Ok(response)
+    Ok(conditions::tagged(ok(&Shown::of(api, reached).await), &tag))
 }
 
 impl Patch {
@@ -108,12 +101,6 @@ impl Patch {
 /// Of the row's making too: a device that was removed and came again is another.
 fn tag_of(row: &DeviceRow) -> String {
     format!("\"{:x}-{}\"", row.created_at.millis(), row.revision)
-}
-
-/// RFC 9110 §13.1.1: `*` or a list, compared as strong validators.
-fn matches(condition: &HeaderValue, tag: &str) -> bool {
-    let condition = condition.to_str().unwrap_or_default();
-    condition.trim() == "*" || condition.split(',').any(|one| one.trim() == tag)
 }
 
 fn is_json(headers: &HeaderMap) -> Result<(), Refusal> {

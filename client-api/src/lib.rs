@@ -15,6 +15,7 @@ mod audit;
 mod call;
 mod claiming;
 mod claims;
+mod conditions;
 mod device;
 mod device_edit;
 mod device_self;

@@ -161,6 +161,24 @@ pub enum Event {
     },
 }
 
+/// The types of events that people can be told of, as topics, filters and webhooks name them.
+pub const EVENT_TYPES: &[&str] = &[
+    "certificate.issued",
+    "certificate.renewed",
+    "certificate.revoked",
+    "device.claimed",
+    "device.clone_suspected",
+    "device.connected",
+    "device.disconnected",
+    "device.released",
+    "device.removed",
+    "device.transferred",
+    "grant.changed",
+    "notification",
+    "telemetry",
+    "webhook.disabled",
+];
+
 impl Event {
     /// The subject part of the topic, also the CloudEvents `type`.
     pub fn subject(&self) -> &'static str {

@@ -32,7 +32,7 @@ mod timestamp;
 pub use actor::{Actor, AdminActor, DeviceActor, DoorKey, UserActor};
 pub use certificate::{CertificateStatus, Fingerprint, RevocationReason, Serial};
 pub use claim_code::{ClaimCode, ClaimCodeError, ClaimDigest};
-pub use event::{DisconnectCause, Event};
+pub use event::{DisconnectCause, EVENT_TYPES, Event};
 pub use grant::{Grant, Level, MethodClass, ServiceSet};
 pub use id::{DeliveryId, Generation, NodeId, PushRegistrationId, RequestId, SessionId, UserId, WebhookId};
 pub use label::{DeviceName, DeviceNameError};

@@ -122,20 +122,26 @@ impl Store {
         self.read(move |c| Box::pin(async move { one(c, &tenant, &user, &id).await })).await
     }
 
-    /// Changes what the owner says. A webhook that is switched on begins with a clean slate.
+    /// Changes what the owner says, if it still is what they have `read`; `None` otherwise. A webhook that is switched
+    /// on begins with a clean slate.
     pub async fn change_webhook(
         &self,
         owner: &UserActor,
         id: &WebhookId,
+        read: WebhookWish,
         wanted: WebhookWish,
         at: Timestamp,
-    ) -> Result<WebhookRow, StoreError> {
+    ) -> Result<Option<WebhookRow>, StoreError> {
         let (tenant, user, id) = (owner.tenant().clone(), owner.user().clone(), id.clone());
         let detail = format!("to={} enabled={}", wanted.receiver(), wanted.enabled);
         let entry = entry(owner, "webhook.change", &id, detail);
         self.write(move |c| {
             Box::pin(async move {
-                let changed = sqlx::query(
+                let found = one(c, &tenant, &user, &id).await?.ok_or(StoreError::NotFound("webhook"))?;
+                if found.wanted != read {
+                    return Ok(None);
+                }
+                sqlx::query(
                     "UPDATE webhooks SET url = ?, types = ?, devices = ?, enabled = ?, resume_at = 0,
                      failures = 0, failing_since = NULL,
                      disabled_for = CASE WHEN ? THEN NULL ELSE disabled_for END
@@ -151,11 +157,8 @@ impl Store {
                 .bind(id.as_str())
                 .execute(&mut *c)
                 .await?;
-                if changed.rows_affected() == 0 {
-                    return Err(StoreError::NotFound("webhook"));
-                }
                 audit::append(c, &entry, at).await?;
-                one(c, &tenant, &user, &id).await?.ok_or(StoreError::NotFound("webhook"))
+                one(c, &tenant, &user, &id).await
             })
         })
         .await

@@ -139,8 +139,10 @@ async fn a_receiver_that_is_gone_or_dead_for_days_is_switched_off_and_its_owner_
     let trial = format!("/v1/webhooks/{hook}/test");
     assert_eq!(room.by_user(&alice, "POST", &trial, "").await.0, 409);
     let path = format!("/v1/webhooks/{hook}");
-    let (status, shown) = room.by_user(&alice, "PATCH", &path, r#"{"enabled":true,"types":null}"#).await;
-    assert_eq!((status, &shown["disabled_for"], &shown["types"]), (200, &Value::Null, &Value::Null));
+    let body = json!({"enabled": true, "types": null});
+    let patched = room.asked(&alice, "PATCH", &path, &[("if-match", "*")], &body).await;
+    let shown = &patched.body;
+    assert_eq!((patched.status, &shown["disabled_for"], &shown["types"]), (200, &Value::Null, &Value::Null));
     assert_eq!(room.by_user(&alice, "POST", &trial, "").await.0, 202);
 }
 
@@ -180,6 +182,31 @@ async fn addresses_inside_are_refused_when_a_webhook_is_made_and_when_it_is_chan
     }
     let eleventh = room.by_user(&alice, "POST", "/v1/webhooks", r#"{"url":"https://example.com/"}"#).await;
     assert_eq!(eleventh.0, 409);
+}
+
+#[tokio::test]
+async fn a_webhook_is_changed_only_as_it_was_read() {
+    let (room, alice, _) = scene(None).await;
+    let hook = webhook(&room, &alice, json!({"url": "https://example.com/"})).await;
+    let path = format!("/v1/webhooks/{hook}");
+    let read = async || room.asked(&alice, "GET", &path, &[], &Value::Null).await.tag.expect("an ETag");
+    let change = async |headers: &[(&str, &str)], body: Value| {
+        let answered = room.asked(&alice, "PATCH", &path, headers, &body).await;
+        (answered.status, answered.tag)
+    };
+    let first = read().await;
+    assert_eq!(change(&[], json!({"enabled": false})).await.0, 428, "nobody changes what they have not read");
+    let (status, second) = change(&[("if-match", &first)], json!({"enabled": false})).await;
+    assert_eq!((status, second.as_deref()), (200, Some(read().await.as_str())));
+    assert_ne!(second.as_ref(), Some(&first));
+    assert_eq!(change(&[("if-match", &first)], json!({"types": []})).await.0, 412, "somebody was faster");
+    assert_eq!(
+        change(&[("if-match", &first)], json!({"url": "ftp://x"})).await.0,
+        400,
+        "what is wrong goes first"
+    );
+    let listed = format!("\"0\", {}", read().await);
+    assert_eq!(change(&[("if-match", &listed)], json!({"enabled": true})).await.0, 200);
 }
 
 #[tokio::test]

@@ -2,18 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use axum::response::Response;
-use http::StatusCode;
-use model::{Code, DeviceId, Refusal, Secret, Timestamp, UserActor, WebhookId};
+use http::{StatusCode, header::IF_MATCH};
+use model::{Code, DeviceId, EVENT_TYPES, Refusal, Secret, Timestamp, UserActor, WebhookId};
 use runtime::{
-    http::{Absent, Conflicting, Page, Refused, Unproven, answer, done, ok},
+    http::{Absent, Conflicting, Page, Precondition, Refused, Unproven, answer, done, ok},
     random,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use store::{WebhookRow, WebhookWish};
 use utoipa::ToSchema;
 
-use crate::{api::Inner, call::Call};
+use crate::{api::Inner, call::Call, conditions};
 
 /// A webhook.
 #[derive(Debug, Serialize, ToSchema)]
@@ -124,7 +125,11 @@ pub(crate) async fn list(api: Arc<Inner>, call: Call<UserActor>) -> Result<Respo
     tag = "notifications",
     operation_id = "makeWebhook",
     request_body = Asked,
-    responses((status = 201, description = "It is made.", body = Shown), Unproven, Conflicting, Refused),
+    responses(
+        (status = 201, description = "It is made.", body = Shown,
+            headers(("ETag" = String, description = "Names this state of what can be changed."))),
+        Unproven, Conflicting, Refused,
+    ),
     security(("user" = [])),
 )]
 pub(crate) async fn create(api: Arc<Inner>, call: Call<UserActor>) -> Result<Response, Refusal> {
@@ -135,7 +140,9 @@ pub(crate) async fn create(api: Arc<Inner>, call: Call<UserActor>) -> Result<Res
     let (secret, sealed) = api.outlets.signer.make(&id);
     let made = api.store.add_webhook(&owner, &id, wish, sealed, MOST_WEBHOOKS, api.clock.now()).await;
     let row = made.map_err(|error| error.refusal("making a webhook"))?;
-    Ok(answer(StatusCode::CREATED, &Shown { secret: Some(once(&secret)), ..shown(row) }))
+    let state = tag_of(&row);
+    let made = Shown { secret: Some(once(&secret)), ..shown(row) };
+    Ok(conditions::tagged(answer(StatusCode::CREATED, &made), &state))
 }
 
 /// One webhook
@@ -145,29 +152,43 @@ pub(crate) async fn create(api: Arc<Inner>, call: Call<UserActor>) -> Result<Res
     tag = "notifications",
     operation_id = "showWebhook",
     params(("id" = String, Path, description = "The webhook.")),
-    responses((status = 200, description = "The webhook.", body = Shown), Unproven, Absent, Refused),
+    responses(
+        (status = 200, description = "The webhook.", body = Shown,
+            headers(("ETag" = String, description = "Names this state of what can be changed."))),
+        Unproven, Absent, Refused,
+    ),
     security(("user" = [])),
 )]
 pub(crate) async fn show(api: Arc<Inner>, call: Call<UserActor>) -> Result<Response, Refusal> {
-    Ok(ok(&shown(named(&api, &call).await?)))
+    Ok(with_state(named(&api, &call).await?))
 }
 
 /// Change a webhook
 ///
-/// One that the cloud has switched off begins anew when it is switched on.
+/// `If-Match` has to name the `ETag` that `GET` gave, or be `*`. One that the cloud has switched off begins anew when
+/// it is switched on.
 #[utoipa::path(
     patch,
     path = "/v1/webhooks/{id}",
     tag = "notifications",
     operation_id = "changeWebhook",
-    params(("id" = String, Path, description = "The webhook.")),
+    params(
+        ("id" = String, Path, description = "The webhook."),
+        ("If-Match" = String, Header, description = "The `ETag` of what you have read, or `*`."),
+    ),
     request_body = Change,
-    responses((status = 200, description = "As it is now.", body = Shown), Unproven, Absent, Refused),
+    responses(
+        (status = 200, description = "As it is now.", body = Shown,
+            headers(("ETag" = String, description = "Names this state of what can be changed."))),
+        Unproven, Absent, Precondition, Refused,
+    ),
     security(("user" = [])),
 )]
 pub(crate) async fn change(api: Arc<Inner>, call: Call<UserActor>) -> Result<Response, Refusal> {
     let (owner, row) = (call.actor.clone(), named(&api, &call).await?);
+    let condition = call.headers().get(IF_MATCH).cloned();
     let change: Change = call.json().await?;
+    let (read, state) = (row.wanted.clone(), tag_of(&row));
     let wish = checked(
         &api,
         WebhookWish {
@@ -177,10 +198,13 @@ pub(crate) async fn change(api: Arc<Inner>, call: Call<UserActor>) -> Result<Res
             enabled: change.enabled.unwrap_or(row.wanted.enabled),
         },
     )?;
-    let changed = api.store.change_webhook(&owner, &row.id, wish, api.clock.now()).await;
-    let row = changed.map_err(|error| error.refusal("changing a webhook"))?;
+    if !conditions::holds(condition.as_ref(), &state)? {
+        return Err(changed());
+    }
+    let written = api.store.change_webhook(&owner, &row.id, read, wish, api.clock.now()).await;
+    let row = written.map_err(|error| error.refusal("changing a webhook"))?.ok_or_else(changed)?;
     api.wake_courier();
-    Ok(ok(&shown(row)))
+    Ok(with_state(row))
 }
 
 /// Remove a webhook
@@ -241,9 +265,9 @@ fn checked(api: &Inner, mut wish: WebhookWish) -> Result<WebhookWish, Refusal> {
     if let Some(types) = &mut wish.types {
         types.sort();
         types.dedup();
-        if let Some(unknown) = types.iter().find(|kind| !TYPES.contains(&kind.as_str())) {
+        if let Some(unknown) = types.iter().find(|kind| !EVENT_TYPES.contains(&kind.as_str())) {
             let unknown: String = unknown.chars().take(64).collect();
-            return Err(bad(format!("types: there is no `{unknown}`; there are {}", TYPES.join(", "))));
+            return Err(bad(format!("types: there is no `{unknown}`; there are {}", EVENT_TYPES.join(", "))));
         }
     }
     if let Some(devices) = &mut wish.devices {
@@ -272,6 +296,23 @@ fn shown(row: WebhookRow) -> Shown {
     }
 }
 
+/// A webhook with the name of its state.
+fn with_state(row: WebhookRow) -> Response {
+    let state = tag_of(&row);
+    conditions::tagged(answer(StatusCode::OK, &shown(row)), &state)
+}
+
+/// Of what its owner may change, and of its making: attempts and failures are no change.
+fn tag_of(row: &WebhookRow) -> String {
+    let WebhookWish { url, types, devices, enabled } = &row.wanted;
+    let state = serde_json::json!([row.created_at.millis(), url, types, devices, enabled, row.disabled_for]);
+    format!("\"{}\"", model::hex(&digest(&SHA256, state.to_string().as_bytes()).as_ref()[..16]))
+}
+
+fn changed() -> Refusal {
+    Refusal::new(Code::PreconditionFailed, "the webhook was changed since you read it; read it again")
+}
+
 /// Into the one answer that shows it.
 fn once(secret: &Secret<String>) -> String {
     secret.expose().clone()
@@ -289,21 +330,6 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
     T::deserialize(deserializer).map(Some)
 }
 
-const TYPES: &[&str] = &[
-    "certificate.issued",
-    "certificate.renewed",
-    "certificate.revoked",
-    "device.claimed",
-    "device.clone_suspected",
-    "device.connected",
-    "device.disconnected",
-    "device.released",
-    "device.transferred",
-    "grant.changed",
-    "notification",
-    "telemetry",
-    "webhook.disabled",
-];
 const MOST_WEBHOOKS: u32 = 10;
 const MOST_DEVICES: usize = 100;
 const EARLIER_SECRET_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
