@@ -178,6 +178,14 @@ impl Gateway {
         self.handovers.token(visit, label).await
     }
 
+    /// Whether a visit at a device's host goes on, for what was opened with it.
+    ///
+    /// # Errors
+    /// If the store does not answer.
+    pub async fn visit_goes_on(&self, visit: &str, label: &str) -> Result<bool, Refusal> {
+        self.handovers.goes_on(visit, label).await
+    }
+
     /// Grows whenever a login ends before its time: what is remembered of visits is to be asked again.
     pub fn logins_ended(&self) -> u64 {
         self.logins.ended()

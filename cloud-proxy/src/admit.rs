@@ -4,10 +4,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 use model::{Code, DeviceRef, Level, MethodClass, Refusal, Target, Timestamp, UserId};
 use registry::GrantView;
 
-use crate::tokens::ProxyToken;
+use crate::{tokens::ProxyToken, visitors::OpenVisit};
 
 /// A caller who may open one stream to one service.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Admission {
     /// Where to.
     pub(crate) target: Target,
@@ -22,12 +22,13 @@ pub(crate) struct Admission {
 }
 
 /// For how long an admission holds once its stream is open.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Lease {
     device: DeviceRef,
     user: Option<UserId>,
     grant_sequence: Option<u64>,
     until: Option<Timestamp>,
+    visit: Option<OpenVisit>,
 }
 
 /// Why a lease ended.
@@ -37,6 +38,8 @@ pub(crate) enum LeaseEnd {
     Until,
     /// The caller's rights on the device changed after the token was minted.
     GrantChanged,
+    /// The person of the browser signed out, or their login is over.
+    SignedOut,
 }
 
 /// Decides. `viewer_websocket` says whether the device lets viewers open WebSockets on this service.
@@ -52,6 +55,7 @@ pub(crate) fn admit(
         user: token.user.clone(),
         grant_sequence: token.grant_sequence,
         until: Some(token.until),
+        visit: None,
     };
     // One answer for what is not granted, what is not there and what was taken away.
     let not_granted =
@@ -99,7 +103,8 @@ pub(crate) struct Asking<'a> {
 impl Admission {
     /// The admission of whoever may connect to a published port: the operator opened it by configuration.
     pub(crate) fn published(target: Target) -> Self {
-        let lease = Lease { device: target.device.clone(), user: None, grant_sequence: None, until: None };
+        let device = target.device.clone();
+        let lease = Lease { device, user: None, grant_sequence: None, until: None, visit: None };
         let subject = String::from("publish");
         Self { target, principal: principal("", &subject), subject, level: Level::Operator, lease }
     }
@@ -116,6 +121,16 @@ impl Lease {
         (changed > minted).then_some(LeaseEnd::GrantChanged)
     }
 
+    /// The same lease for no longer than this visit goes on.
+    pub(crate) fn while_visiting(self, visit: Option<OpenVisit>) -> Self {
+        Self { visit, ..self }
+    }
+
+    /// The visit that it ends with.
+    pub(crate) fn visit(&self) -> Option<&OpenVisit> {
+        self.visit.as_ref()
+    }
+
     /// When it ends at the latest.
     pub(crate) fn until(&self) -> Option<Timestamp> {
         self.until
@@ -128,6 +143,7 @@ impl LeaseEnd {
         match self {
             Self::Until => "the token's time for open streams is over",
             Self::GrantChanged => "the rights on this device changed",
+            Self::SignedOut => "the browser signed out",
         }
     }
 }

@@ -7,16 +7,26 @@ use runtime::Clock;
 
 use crate::admit::{Lease, LeaseEnd};
 
-/// Resolves when the lease ends: at its `until` at once, after a change of grants within [`LOOK_EVERY`].
+/// Resolves when the lease ends: at its `until` at once, after a change of grants or a sign-out within
+/// [`LOOK_EVERY`], on whichever node that was.
 ///
 /// It looks again and again instead of listening, so that nothing can be missed, and so that a request which is
 /// over before the first look costs nothing.
 pub(crate) async fn ended(lease: &Lease, registry: &Registry, clock: &Clock) -> LeaseEnd {
+    // The first look follows at once on an admission that has asked.
+    let mut is_later = false;
     loop {
         let now = clock.now();
         if let Some(end) = lease.end(registry.grants(), now) {
             return end;
         }
+        if is_later
+            && let Some(visit) = lease.visit()
+            && visit.is_over().await
+        {
+            return LeaseEnd::SignedOut;
+        }
+        is_later = true;
         let left = lease.until().map_or(LOOK_EVERY, |until| until.since(now));
         tokio::time::sleep(left.min(LOOK_EVERY)).await;
     }

@@ -30,7 +30,7 @@ use crate::{
     tokens::ProxyToken,
     trace::Trace,
     upload::Upload,
-    visitors::{Present, Received},
+    visitors::{OpenVisit, Present, Received},
     websocket,
 };
 
@@ -40,6 +40,13 @@ pub(crate) struct Visit<'a> {
     pub(crate) parts: &'a Parts,
     pub(crate) request_id: &'a RequestId,
     pub(crate) peer: SocketAddr,
+}
+
+/// What a caller shows.
+struct Shown {
+    token: Arc<ProxyToken>,
+    /// The visit behind it, where a browser came with its cookie.
+    visit: Option<OpenVisit>,
 }
 
 /// What becomes of a request that was not refused.
@@ -109,23 +116,24 @@ impl Visit<'_> {
         let now = around.clock.now();
         let browsers =
             browsers.as_ref().filter(|_| asked.form == Form::Host && !headers.contains_key(AUTHORIZATION));
-        let token = match (tickets::shown(self.parts.uri.query(), headers, &shape)?, browsers) {
+        let shown = match (tickets::shown(self.parts.uri.query(), headers, &shape)?, browsers) {
             (Some(ticket), _) => {
                 asked.forwarded = tickets::without(&asked.forwarded);
-                Arc::new(tickets::take(&around.registry, &ticket, tokens.own_issuer(), now).await?)
+                let token = tickets::take(&around.registry, &ticket, tokens.own_issuer(), now).await?;
+                Shown { token: Arc::new(token), visit: None }
             }
-            (None, None) => tokens.of_request(headers, now).await?,
+            (None, None) => Shown { token: tokens.of_request(headers, now).await?, visit: None },
             (None, Some(browsers)) => {
                 let present = Present { hosts, tokens, grants: around.registry.grants(), now };
                 match browsers.receive(&asked, self.parts, shape.exchange, &present).await? {
-                    Received::Known(token) => token,
+                    Received::Known(token, visit) => Shown { token, visit: Some(visit) },
                     Received::Answered(response) => return Ok(Outcome::Here(response)),
                 }
             }
         };
         match asked.form {
-            Form::Stream => self.stream(&asked, &shape, &token, upgrade, account).await,
-            Form::Path | Form::Host => self.exchange(&asked, &shape, &token, body, upgrade, account).await,
+            Form::Stream => self.stream(&asked, &shape, &shown, upgrade, account).await,
+            Form::Path | Form::Host => self.exchange(&asked, &shape, &shown, body, upgrade, account).await,
         }
     }
 
@@ -134,13 +142,13 @@ impl Visit<'_> {
         &self,
         asked: &Asked,
         shape: &Shape,
-        token: &ProxyToken,
+        shown: &Shown,
         body: Upload,
         upgrade: OnUpgrade,
         account: &mut Account,
     ) -> Result<Outcome, Refusal> {
         let around = &self.proxy.around;
-        let admission = self.admit(asked, token, shape.class(&self.parts.method)).await?;
+        let admission = self.admit(asked, shown, shape.class(&self.parts.method)).await?;
         account.admitted(&admission);
         let trace = Trace::of(&self.parts.headers, random::bytes(), random::bytes());
         let stream = around.open(&self.call(&admission, StreamKind::Http, trace.id)).await?;
@@ -179,13 +187,13 @@ impl Visit<'_> {
         &self,
         asked: &Asked,
         shape: &Shape,
-        token: &ProxyToken,
+        shown: &Shown,
         upgrade: OnUpgrade,
         account: &mut Account,
     ) -> Result<Outcome, Refusal> {
         let around = &self.proxy.around;
         let handshake = Handshake::read(&self.parts.headers, shape)?;
-        let admission = self.admit(asked, token, MethodClass::Tcp).await?;
+        let admission = self.admit(asked, shown, MethodClass::Tcp).await?;
         account.admitted(&admission);
         let trace = Trace::of(&self.parts.headers, random::bytes(), random::bytes());
         let stream = around.open_accepted(&self.call(&admission, StreamKind::Tcp, trace.id)).await?;
@@ -194,13 +202,8 @@ impl Visit<'_> {
         Ok(Outcome::Switched(handshake.answer(), Box::new(go_on)))
     }
 
-    async fn admit(
-        &self,
-        asked: &Asked,
-        token: &ProxyToken,
-        class: MethodClass,
-    ) -> Result<Admission, Refusal> {
-        let around = &self.proxy.around;
+    async fn admit(&self, asked: &Asked, shown: &Shown, class: MethodClass) -> Result<Admission, Refusal> {
+        let (around, token) = (&self.proxy.around, &shown.token);
         let is_viewer = token.devices.get(&asked.device).is_some_and(|entry| entry.level == Level::Viewer);
         let viewer_websocket = is_viewer && class == MethodClass::WebSocket && {
             let device = DeviceRef::new(token.tenant.clone(), asked.device.clone());
@@ -208,7 +211,9 @@ impl Visit<'_> {
             session.is_some_and(|session| session.viewer_websockets.contains(&asked.service))
         };
         let asking = Asking { device: &asked.device, service: &asked.service, class, viewer_websocket };
-        admit::admit(token, &asking, around.registry.grants(), around.clock.now())
+        let mut admission = admit::admit(token, &asking, around.registry.grants(), around.clock.now())?;
+        admission.lease = admission.lease.while_visiting(shown.visit.clone());
+        Ok(admission)
     }
 
     fn call<'a>(&'a self, admission: &'a Admission, kind: StreamKind, trace_id: [u8; 16]) -> Call<'a> {

@@ -46,6 +46,9 @@ pub trait Visitors: Send + Sync {
     /// A proxy token for the person of a visit at the host of this label.
     fn token<'a>(&'a self, visit: &'a str, label: &'a str) -> VisitorFuture<'a, String>;
 
+    /// Whether the visit at the host of this label goes on, for what was opened with it.
+    fn goes_on<'a>(&'a self, visit: &'a str, label: &'a str) -> VisitorFuture<'a, ()>;
+
     /// Grows whenever a visit ends before its time: what is remembered is asked again.
     fn ended(&self) -> u64;
 }
@@ -78,10 +81,34 @@ impl fmt::Debug for SignIn {
 
 /// What becomes of a browser's request.
 pub(crate) enum Received {
-    /// It goes on, with this token.
-    Known(Arc<ProxyToken>),
+    /// It goes on, with this token, and what is opened now for as long as the visit.
+    Known(Arc<ProxyToken>, OpenVisit),
     /// It is answered here: sent somewhere.
     Answered(Response<Body>),
+}
+
+/// The visit that a stream was opened with. Its proxy token lives on after a sign-out, the visit does not.
+#[derive(Clone)]
+pub(crate) struct OpenVisit(Arc<Opened>);
+
+struct Opened {
+    visitors: Arc<dyn Visitors>,
+    visit: Secret<String>,
+    label: String,
+}
+
+impl OpenVisit {
+    /// Whether it is over for certain. While nobody can tell, it goes on.
+    pub(crate) async fn is_over(&self) -> bool {
+        let Opened { visitors, visit, label } = &*self.0;
+        matches!(visitors.goes_on(visit.expose(), label).await, Ok(None))
+    }
+}
+
+impl fmt::Debug for OpenVisit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenVisit").field("label", &self.0.label).finish_non_exhaustive()
+    }
 }
 
 /// The browsers at the hosts of devices.
@@ -127,7 +154,9 @@ impl Browsers {
         if let Some(visit) = visit {
             own_origin::require(parts, exchange, &asked.authority)?;
             if let Some(token) = self.token(visit, &label, &asked.device, present).await? {
-                return Ok(Received::Known(token));
+                let visitors = Arc::clone(&self.sign_in.visitors);
+                let visit = Secret::new(visit.to_owned());
+                return Ok(Received::Known(token, OpenVisit(Arc::new(Opened { visitors, visit, label }))));
             }
         }
         let is_read = parts.method == Method::GET || parts.method == Method::HEAD;

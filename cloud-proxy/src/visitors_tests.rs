@@ -1,14 +1,19 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use http::Request;
-use model::{TenantName, UserId};
-use registry::GrantChange;
-use runtime::jose::{KeySet, SigningKey};
+use model::{DeviceRef, NodeId, Target, TenantName, UserId};
+use registry::{GrantChange, Registry};
+use runtime::{
+    Clock,
+    jose::{KeySet, SigningKey},
+};
 use serde_json::json;
 
 use super::*;
 use crate::{
     Issuer, IssuerKeys, IssuerRule,
+    admit::{Admission, LeaseEnd},
+    lease,
     target::{self},
 };
 
@@ -65,6 +70,10 @@ impl Visitors for Logins {
         Box::pin(std::future::ready(answer))
     }
 
+    fn goes_on<'a>(&'a self, visit: &'a str, label: &'a str) -> VisitorFuture<'a, ()> {
+        Box::pin(async move { Ok(self.token(visit, label).await?.map(|_| ())) })
+    }
+
     fn ended(&self) -> u64 {
         self.ended.load(Ordering::SeqCst)
     }
@@ -118,13 +127,20 @@ impl Case {
     }
 
     async fn is_known(&self, after: u64) -> bool {
-        matches!(self.get("cam-01.dev.example", "/", &[VISITING], after).await, Ok(Received::Known(_)))
+        matches!(self.get("cam-01.dev.example", "/", &[VISITING], after).await, Ok(Received::Known(..)))
+    }
+
+    async fn visit(&self) -> OpenVisit {
+        match self.get("cam-01.dev.example", "/", &[VISITING], 0).await {
+            Ok(Received::Known(_, visit)) => visit,
+            _ => panic!("not let in"),
+        }
     }
 
     async fn sent(&self, host: &str, path: &str, headers: &[(&str, &str)]) -> Response<Body> {
         match self.get(host, path, headers, 0).await {
             Ok(Received::Answered(response)) => response,
-            Ok(Received::Known(_)) => panic!("let in"),
+            Ok(Received::Known(..)) => panic!("let in"),
             Err(refusal) => panic!("{refusal:?}"),
         }
     }
@@ -141,6 +157,28 @@ async fn a_visit_is_asked_about_once_a_minute_and_after_every_end() {
     assert!(case.is_known(61).await, "control: nobody said that anything ended");
     case.logins.ended.fetch_add(1, Ordering::SeqCst);
     assert!(!case.is_known(61).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_opened_with_a_visit_ends_with_it_and_not_while_nobody_can_tell() {
+    let case = Case::new();
+    let node = NodeId::from_random([1; 16]);
+    let registry = Registry::in_process(node, 1);
+    let (clock, _) = Clock::manual(NOW);
+    let target = Target {
+        device: DeviceRef::new(TenantName::default(), "cam-01".parse().unwrap()),
+        service: "web".parse().unwrap(),
+    };
+    let lease = Admission::published(target).lease.while_visiting(Some(case.visit().await));
+    let ends_within = async |seconds| {
+        let ended = lease::ended(&lease, &registry, &clock);
+        tokio::time::timeout(Duration::from_secs(seconds), ended).await
+    };
+    assert!(ends_within(3600).await.is_err(), "control: signed in");
+    case.set(State::Away);
+    assert!(ends_within(3600).await.is_err(), "nobody can tell");
+    case.set(State::SignedOut);
+    assert_eq!(ends_within(10).await, Ok(LeaseEnd::SignedOut));
 }
 
 #[tokio::test]

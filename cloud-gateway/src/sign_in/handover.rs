@@ -112,6 +112,20 @@ impl Handovers {
         Ok(Some(Welcome { visit: Secret::new(visit.expose().to_owned()), path: taken.path, life }))
     }
 
+    /// Whether a visit at this host goes on: its login was not ended and is not over.
+    pub(crate) async fn goes_on(&self, visit: &str, label: &str) -> Result<bool, Refusal> {
+        let Some(visit) = BrowserKey::shown(visit) else { return Ok(false) };
+        let visit = self.store.visit(visit.digest()).await;
+        let visit = visit.map_err(|error| error.refusal("finding a visit"))?;
+        let Some(visit) = visit.filter(|visit| visit.label == label) else { return Ok(false) };
+        if self.logins.user(&visit.login).is_none() {
+            return Ok(false);
+        }
+        // An open stream is use: nobody is signed out for being idle while they watch.
+        self.logins.see(&visit.login).await;
+        Ok(true)
+    }
+
     /// A proxy token for the device of this host, with what the person of a visit may do there now.
     pub(crate) async fn token(&self, visit: &str, label: &str) -> Result<Option<String>, Refusal> {
         let (Some(visit), Some((device, _))) = (BrowserKey::shown(visit), read_host_label(label)) else {

@@ -29,6 +29,10 @@ impl Visitors for Visits {
         Box::pin(self.0.visit_token(visit, label))
     }
 
+    fn goes_on<'a>(&'a self, visit: &'a str, label: &'a str) -> VisitorFuture<'a, ()> {
+        Box::pin(async move { Ok(self.0.visit_goes_on(visit, label).await?.then_some(())) })
+    }
+
     fn ended(&self) -> u64 {
         self.0.logins_ended()
     }
