@@ -5,11 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use axum::Router;
 use model::{DoorKey, Refusal};
 use registry::{GrantChange, Registry};
-use runtime::{
-    Clock, Tasks,
-    http::Routes,
-    jose::{FetchError, KeyFetcher, KeySet},
-};
+use runtime::{Clock, Tasks, http::Routes, jose::KeySet};
 use store::{Store, StoreError};
 
 use crate::{
@@ -34,8 +30,6 @@ pub struct Config {
     pub issuer: String,
     /// The sign-in providers. None means that people cannot sign in; operators can still mint tokens.
     pub providers: Vec<ProviderConfig>,
-    /// A PEM file of CA certificates to trust for providers, beside the system's.
-    pub additional_roots: Option<PathBuf>,
     /// `DATA/authorizer.key`; made at the first start.
     pub key_file: PathBuf,
     /// The operator's key.
@@ -57,9 +51,6 @@ pub enum StartError {
     /// A provider's configuration.
     #[error(transparent)]
     Provider(#[from] ProviderError),
-    /// The roots for providers.
-    #[error(transparent)]
-    Roots(#[from] FetchError),
     /// The changes of grants could not be read.
     #[error("cannot read the latest changes of grants: {0}")]
     Store(#[from] StoreError),
@@ -98,9 +89,8 @@ impl Gateway {
         let keys = key_file::load_or_create(&config.key_file)?;
         let authorizer = Authorizer::new(config.issuer.clone(), keys, store.clone(), clock.clone());
         let authorizer = Arc::new(authorizer.expect("a key file that was read has a key"));
-        let fetcher = KeyFetcher::new(config.additional_roots.as_deref())?;
         warn_of_missing_tenants(&config.providers, &store).await?;
-        let providers = Providers::start(config.providers, &config.issuer, &fetcher, clock.clone(), tasks)?;
+        let providers = Providers::start(config.providers, &config.issuer, clock.clone(), tasks)?;
         load_grant_changes(&store, &registry, &clock).await?;
         tasks.spawn(forget_old_changes(store.clone(), registry.clone(), clock.clone()));
         let command_line = well_known::for_the_command_line(&providers);

@@ -325,6 +325,7 @@ async fn a_provider_that_is_down_stops_nothing_but_its_own_people() {
         issuer: "http://127.0.0.1:1".into(),
         audience: "tcpmux".into(),
         tenant: TenantRule::Fixed(TenantName::default()),
+        ca: None,
         sign_in: SignInConfig::default(),
     };
     let config = config(folder.path().join("authorizer.key"), vec![down], None);
@@ -352,6 +353,7 @@ async fn a_configuration_that_would_blur_tokens_is_refused() {
         issuer: issuer.into(),
         audience: audience.into(),
         tenant: TenantRule::Fixed(TenantName::default()),
+        ca: None,
         sign_in: SignInConfig::default(),
     };
     let good = || provider("https://login.example.com", "tcpmux");

@@ -1,13 +1,13 @@
 //! Sign-in providers: from a provider's token to who the person is.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use model::{Code, Refusal, Secret, TenantName, Timestamp};
 use runtime::{
     Clock, Tasks,
     jose::{
-        Expectations, KeyFetcher, KeySource, RemoteKeySet, RemoteKeySetError, TokenBody, TokenError, TypRule,
-        UnverifiedToken,
+        Expectations, FetchError, KeyFetcher, KeySource, RemoteKeySet, RemoteKeySetError, TokenBody,
+        TokenError, TypRule, UnverifiedToken,
     },
 };
 
@@ -20,6 +20,8 @@ pub struct ProviderConfig {
     pub audience: String,
     /// To which tenant its people belong.
     pub tenant: TenantRule,
+    /// A PEM file of CA certificates to trust for this provider alone, beside the system's.
+    pub ca: Option<PathBuf>,
     /// How people sign in with it here; without a client its tokens are taken, but nobody is sent to it.
     pub sign_in: SignInConfig,
 }
@@ -61,6 +63,9 @@ pub enum ProviderError {
     /// Its addresses are not allowed.
     #[error("[[oidc]] {0}")]
     Keys(#[from] RemoteKeySetError),
+    /// Its CA certificates cannot be read.
+    #[error("[[oidc]] `{0}`: {1}")]
+    Roots(String, FetchError),
     /// Two providers share an issuer.
     #[error("[[oidc]] the issuer `{0}` occurs twice")]
     Twice(String),
@@ -88,6 +93,15 @@ pub(crate) struct Person {
     pub(crate) email: Option<String>,
 }
 
+/// What a provider gave for a code.
+#[derive(Debug)]
+pub(crate) struct Given {
+    /// `id_token`.
+    pub(crate) id_token: Secret<String>,
+    /// `access_token`, which is used for nothing here.
+    pub(crate) access_token: Option<Secret<String>>,
+}
+
 /// The providers that are believed.
 #[derive(Debug)]
 pub(crate) struct Providers {
@@ -111,13 +125,12 @@ impl Providers {
     pub(crate) fn start(
         configs: Vec<ProviderConfig>,
         own_issuer: &str,
-        fetcher: &KeyFetcher,
         clock: Clock,
         tasks: &Tasks,
     ) -> Result<Self, ProviderError> {
         let mut providers: Vec<Provider> = Vec::with_capacity(configs.len());
         for config in configs {
-            let provider = Provider::new(config, own_issuer, fetcher)?;
+            let provider = Provider::new(config, own_issuer)?;
             if providers.iter().any(|other| other.keys.issuer() == provider.keys.issuer()) {
                 return Err(ProviderError::Twice(provider.keys.issuer().to_owned()));
             }
@@ -171,15 +184,17 @@ impl Providers {
 }
 
 impl Provider {
-    fn new(config: ProviderConfig, own_issuer: &str, fetcher: &KeyFetcher) -> Result<Self, ProviderError> {
-        let ProviderConfig { issuer, audience, tenant, mut sign_in } = config;
+    fn new(config: ProviderConfig, own_issuer: &str) -> Result<Self, ProviderError> {
+        let ProviderConfig { issuer, audience, tenant, ca, mut sign_in } = config;
         if issuer == own_issuer || audience == crate::AUDIENCE {
             return Err(ProviderError::Ourselves(issuer));
         }
         if audience.is_empty() || tenant == TenantRule::Member(String::new()) {
             return Err(ProviderError::Incomplete(issuer));
         }
-        let keys = RemoteKeySet::new(&issuer, KeySource::Discovery, fetcher.clone())?;
+        let fetcher = KeyFetcher::new(ca.as_deref());
+        let fetcher = fetcher.map_err(|error| ProviderError::Roots(issuer.clone(), error))?;
+        let keys = RemoteKeySet::new(&issuer, KeySource::Discovery, fetcher)?;
         if sign_in.name.is_empty() {
             let host = url::Url::parse(&issuer).ok().and_then(|url| url.host_str().map(str::to_owned));
             sign_in.name = host.unwrap_or_default().trim_matches(['[', ']']).replace(':', "-");
@@ -204,15 +219,16 @@ impl Provider {
     }
 
     /// The person of an identity token that this provider has just given us (OpenID Connect Core §3.1.3.7):
-    /// made for our client, for this sign-in, and for nobody else as well.
+    /// made for our client, for this sign-in, and for nobody else as well; if it names an access token, for the one
+    /// that came with it (§3.1.3.8).
     pub(crate) async fn vouch(
         &self,
-        token: &str,
+        given: &Given,
         client: &str,
         nonce: &str,
         clock: &Clock,
     ) -> Result<Person, Refusal> {
-        let token = UnverifiedToken::read(token)?;
+        let token = UnverifiedToken::read(given.id_token.expose())?;
         let body = self.verify(&token, client, clock).await?;
         let refused = |detail| Err(Refusal::new(Code::TokenUnknownKey, detail));
         if body.text("nonce") != Some(nonce) {
@@ -222,6 +238,10 @@ impl Provider {
         let is_alone = body.audience.len() == 1 || body.members.contains_key("azp");
         if !is_party || !is_alone {
             return refused("the identity token was made for another client");
+        }
+        let access_token = given.access_token.as_ref().map(|access| token.half_hash(access.expose()));
+        if body.members.get("at_hash").is_some_and(|stated| stated.as_str() != access_token.as_deref()) {
+            return refused("the identity token came with another access token than it was made with");
         }
         self.person(body)
     }

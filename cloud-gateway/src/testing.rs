@@ -83,6 +83,7 @@ impl Provider {
             issuer: self.issuer.clone(),
             audience: "tcpmux".into(),
             tenant,
+            ca: None,
             sign_in: SignInConfig::default(),
         }
     }
@@ -152,7 +153,6 @@ pub(crate) fn config(
     Config {
         issuer: OURS.into(),
         providers,
-        additional_roots: None,
         key_file,
         admin_key: AdminKey::new(Secret::new(ADMIN_KEY.into())),
         devices,

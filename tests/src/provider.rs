@@ -2,20 +2,26 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{Arc, Mutex},
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
+use rustls::ServerConfig;
 use serde_json::{Value, json};
+use tokio::{io::copy_bidirectional, net::TcpStream};
+use tokio_rustls::TlsAcceptor;
 
-use crate::{Service, Signer, base64url, now};
+use crate::{Authority, Service, Signer, base64url, now, tls};
 
 /// A provider that runs until it is dropped.
 #[derive(Debug)]
 pub struct Provider {
     service: Service,
     state: Arc<Mutex<State>>,
+    /// What stands in front of it with TLS, where something does.
+    front: Option<(Service, Authority)>,
 }
 
 #[derive(Debug)]
@@ -27,6 +33,7 @@ struct State {
     /// What the token endpoint gives for a code: once, to whoever knows what the challenge was made of.
     codes: HashMap<String, Code>,
     names_itself: bool,
+    scheme: &'static str,
 }
 
 #[derive(Debug)]
@@ -48,6 +55,7 @@ impl Provider {
             issuer_override: None,
             codes: HashMap::new(),
             names_itself: true,
+            scheme: "http",
         }));
         let shared = Arc::clone(&state);
         let service = Service::start(move |mut conversation| {
@@ -60,12 +68,45 @@ impl Provider {
             }
         })
         .await;
-        Self { service, state }
+        Self { service, state, front: None }
+    }
+
+    /// Starts it behind TLS, with a certificate of a CA of its own.
+    pub async fn start_behind_tls() -> Self {
+        let mut provider = Self::start().await;
+        let authority = Authority::new();
+        let (chain, key) = authority.identity().into_parts();
+        let config = ServerConfig::builder_with_provider(tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let behind = provider.service.address();
+        let front = Service::start(move |conversation| {
+            let acceptor = acceptor.clone();
+            async move {
+                let Ok(mut stream) = acceptor.accept(conversation.into_socket()).await else { return };
+                let mut behind = TcpStream::connect(behind).await.unwrap();
+                // Whoever ends it, the other side learns it.
+                let _ = copy_bidirectional(&mut stream, &mut behind).await;
+            }
+        })
+        .await;
+        provider.state.lock().unwrap().scheme = "https";
+        provider.front = Some((front, authority));
+        provider
+    }
+
+    /// The root of its certificate, if it is behind TLS.
+    pub fn root(&self) -> Option<PathBuf> {
+        self.front.as_ref().map(|(_, authority)| authority.root())
     }
 
     /// The issuer in its tokens.
     pub fn issuer(&self) -> String {
-        self.service.url("http")
+        self.front.as_ref().map_or_else(|| self.service.url("http"), |(front, _)| front.url("https"))
     }
 
     /// Where its keys are.
@@ -149,7 +190,7 @@ fn answer(state: &Mutex<State>, request: &str) -> String {
     let mut state = state.lock().unwrap();
     let host =
         request.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("host:").map(str::to_owned));
-    let own = format!("http://{}", host.unwrap_or_default().trim());
+    let own = format!("{}://{}", state.scheme, host.unwrap_or_default().trim());
     let issuer = state.issuer_override.clone().unwrap_or_else(|| own.clone());
     let path = request.split(' ').nth(1).unwrap_or_default();
     let (status, body) = match path {

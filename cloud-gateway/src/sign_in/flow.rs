@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::response::Response;
 use http::{HeaderMap, header::SET_COOKIE};
-use model::{Code, Refusal, UserActor};
+use model::{Code, Refusal, Secret, UserActor};
 use runtime::{
     Clock,
     jose::{Discovery, OauthError, plain, post_form},
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     logins::{self, Logins},
-    oidc::{Client, Provider},
+    oidc::{Client, Given, Provider},
     users::Users,
 };
 
@@ -117,8 +117,8 @@ impl Flow {
             return Err(Refusal::new(Code::NotGranted, detail.trim_end().to_owned()));
         }
         let code = answer.code.ok_or_else(|| refused("the answer carries no code"))?;
-        let token = self.redeem(provider, client, &discovery, &code, &pending).await?;
-        let person = provider.vouch(&token, &client.id, pending.nonce.expose(), &self.clock).await;
+        let given = self.redeem(provider, client, &discovery, &code, &pending).await?;
+        let person = provider.vouch(&given, &client.id, pending.nonce.expose(), &self.clock).await;
         let user = self.users.of_person(person.map_err(not_believed)?).await?;
         self.welcome(&user, headers, &pending.back).await
     }
@@ -136,7 +136,7 @@ impl Flow {
         Ok(response)
     }
 
-    /// The identity token for a code (RFC 6749 §4.1.3).
+    /// The tokens for a code (RFC 6749 §4.1.3).
     async fn redeem(
         &self,
         provider: &Provider,
@@ -144,7 +144,7 @@ impl Flow {
         discovery: &Discovery,
         code: &str,
         pending: &Pending,
-    ) -> Result<String, Refusal> {
+    ) -> Result<Given, Refusal> {
         let endpoint = discovery.endpoint("token_endpoint");
         let endpoint = endpoint.ok_or_else(|| lacking(provider, "token_endpoint"))?;
         let redirect_uri = self.redirect_uri(provider);
@@ -168,13 +168,13 @@ impl Flow {
         };
         let answer = post_form(provider.keys.fetcher(), &endpoint, &form, basic).await;
         let answer = answer.map_err(|error| not_redeemed(provider, &error))?;
-        let token = answer.get("id_token").and_then(|token| token.as_str());
-        token.map(str::to_owned).ok_or_else(|| {
-            Refusal::new(
-                Code::Unavailable,
-                "the sign-in provider gave no identity token; is the scope `openid` allowed?",
-            )
-        })
+        let token = |name: &str| {
+            let token = answer.get(name).and_then(|token| token.as_str());
+            token.map(|token| Secret::new(token.to_owned()))
+        };
+        let lacking = || "the sign-in provider gave no identity token; is the scope `openid` allowed?";
+        let id_token = token("id_token").ok_or_else(|| Refusal::new(Code::Unavailable, lacking()))?;
+        Ok(Given { id_token, access_token: token("access_token") })
     }
 
     fn provider(&self, name: &str) -> Result<(&Provider, &Client), Refusal> {

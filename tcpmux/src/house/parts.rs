@@ -133,7 +133,6 @@ impl Parts {
             cloud_gateway::Config {
                 issuer: listening.public_url.clone(),
                 providers: config.oidc.iter().map(provider).collect::<Result<_, _>>()?,
-                additional_roots: config.oidc.iter().find_map(|provider| provider.ca.clone()),
                 key_file: data.path().join("authorizer.key"),
                 admin_key,
                 devices: Some(DeviceGuard::new(
@@ -424,6 +423,7 @@ fn provider(oidc: &config::Oidc) -> Result<ProviderConfig, Failure> {
         issuer: oidc.issuer.clone(),
         audience: oidc.audience.clone(),
         tenant: member.unwrap_or(TenantRule::Fixed(fixed)),
+        ca: oidc.ca.clone(),
         sign_in: SignInConfig {
             name: oidc.name.clone().unwrap_or_default(),
             client: oidc.client_id.clone().map(|id| Client { id, secret }),

@@ -13,7 +13,7 @@ type Spoil = fn(&mut Value);
 async fn an_identity_token_of_another_sign_in_client_issuer_or_time_is_not_believed() {
     let provider = Provider::start().await;
     let cloud = cloud(&provider).await;
-    let spoilt: [(&str, u16, Spoil); 13] = [
+    let spoilt: [(&str, u16, Spoil); 16] = [
         ("as it is", 200, |_| {}),
         ("another nonce", 401, |body| body["nonce"] = json!("0".repeat(64))),
         ("no nonce", 401, |body| drop(body.as_object_mut().unwrap().remove("nonce"))),
@@ -30,6 +30,10 @@ async fn an_identity_token_of_another_sign_in_client_issuer_or_time_is_not_belie
         ("of a clock far ahead", 401, |body| body["iat"] = json!(now() + 75)),
         ("of a clock a little ahead", 200, |body| body["iat"] = json!(now() + 45)),
         ("of nobody", 401, |body| body["sub"] = json!("")),
+        // What the scene's provider gives as access token, hashed as OpenID Connect Core §3.1.3.6 says.
+        ("with the access token it names", 200, |body| body["at_hash"] = json!("LXEWQrcmsEQBYnyp-6wy9Q")),
+        ("with another access token", 401, |body| body["at_hash"] = json!("77QmUPtjPfzWtF2AnpK9RQ")),
+        ("with a name that is no text", 401, |body| body["at_hash"] = json!(7)),
     ];
     for (what, status, spoil) in spoilt {
         let mut browser = browser(&cloud);

@@ -5,4 +5,5 @@ mod code_flow;
 mod command_line;
 mod device_host;
 mod hostile_answers;
+mod roots;
 mod scene;
