@@ -150,6 +150,41 @@ async fn a_token_opens_its_own_device_service_and_tenant_and_no_other() {
 }
 
 #[tokio::test]
+async fn a_ticket_is_no_bearer_and_opens_its_own_device_and_service_alone() {
+    let provider = Provider::start().await;
+    let service = Service::mirror().await;
+    let services = [("web", service.url("http")), ("api", service.url("http"))];
+    let stage = Stage::on(Cloud::with_provider(&provider).await, &services).await;
+    let _other = Device::enrol_and_run(&stage.cloud, "cam-02", &[("web", service.url("http"))]).await;
+    let alice = provider.token("alice");
+    let id = stage.cloud.user_id(&alice).await;
+    for device in ["cam-01", "cam-02"] {
+        stage.cloud.grant(device, &id, json!({"level": "operator"})).await;
+    }
+    let user = stage.cloud.user();
+    let ticket = async || {
+        let asked = json!({"device": "cam-01", "service": "web"});
+        let made = user.post("/v1/tickets").bearer(&alice).json(&asked).send().await.expect(201).await;
+        made.json().await["ticket"].as_str().unwrap().to_owned()
+    };
+    for path in ["/d/cam-01/web/", "/v1/devices/cam-01/streams/web", "/v1/me", "/v1/events"] {
+        let refused = user.get(path).bearer(&ticket().await).send().await;
+        assert_eq!(refused.status, 401, "{path}: a ticket is no token");
+    }
+    let open = async |path: &str| {
+        let opened = user.websocket(&format!("{path}?ticket={}", ticket().await), &[]).await;
+        opened.err().expect("the service speaks no WebSocket")
+    };
+    for path in ["/d/cam-02/web/ws", "/d/cam-01/api/ws"] {
+        let status = open(path).await;
+        assert!([401, 403].contains(&status), "{path}: {status}");
+    }
+    assert_eq!(service.connections(), 0, "not a byte at a device");
+    open("/d/cam-01/web/ws").await;
+    assert_eq!(service.connections(), 1, "control: its own service is reached");
+}
+
+#[tokio::test]
 async fn spoilt_tokens_for_the_proxy_never_reach_a_device() {
     let provider = Provider::start().await;
     let service = Service::mirror().await;
