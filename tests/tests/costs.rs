@@ -5,6 +5,8 @@
 //! engine's own tests which write or read is new. If it is needed, raise the bound in the commit that brings it and say
 //! there what it buys; otherwise take it out again.
 
+#![allow(clippy::print_stdout, reason = "figures are read by people")]
+
 use std::{
     process::Command,
     sync::{

@@ -5,6 +5,7 @@
 //! out again. One process counts one thing, so each file of this kind has one test.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails is a failing test")]
+#![allow(clippy::print_stdout, reason = "figures are read by people")]
 
 use std::{alloc::System, time::Duration};
 
