@@ -173,7 +173,7 @@ async fn a_ticket_is_no_bearer_and_opens_its_own_device_and_service_alone() {
     }
     let open = async |path: &str| {
         let opened = user.websocket(&format!("{path}?ticket={}", ticket().await), &[]).await;
-        opened.err().expect("the service speaks no WebSocket")
+        opened.expect_err("the service speaks no WebSocket")
     };
     for path in ["/d/cam-02/web/ws", "/d/cam-01/api/ws"] {
         let status = open(path).await;
