@@ -104,7 +104,7 @@ struct ItemResult {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     ts: Option<Moment>,
-    /// Why it was rejected: `malformed`, `too_large`, `too_deep`. Or, of one that is kept: `clock`, its time could not
+    /// Why it was rejected: `malformed`, `too_large`, `too_deep`, `released` (of an earlier owner's time). Or, of one that is kept: `clock`, its time could not
     /// be true.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
@@ -164,7 +164,7 @@ async fn take_in(api: &Inner, call: Call<DeviceActor>, kind: ReportKind) -> Resu
             ReportKind::Notification => judge_notification(item.get(), &device, now),
         };
         let result = judged.map(|(result, event)| {
-            kept.push(results.len());
+            kept.push((results.len(), event.at));
             events.push(event);
             result
         });
@@ -174,15 +174,28 @@ async fn take_in(api: &Inner, call: Call<DeviceActor>, kind: ReportKind) -> Resu
     if !events.is_empty() {
         let numbers = api.store.append_events(events, now).await;
         let numbers = numbers.map_err(|error| error.refusal("keeping what a device reported"))?;
-        for (index, seq) in kept.into_iter().zip(numbers) {
-            results[index].seq = seq;
-            if seq.is_none() {
-                results[index].status = "duplicate";
+        let passed_on = if numbers.contains(&None) { passed_on(api, &device).await? } else { None };
+        for ((index, at), seq) in kept.into_iter().zip(numbers) {
+            let result = &mut results[index];
+            result.seq = seq;
+            if seq.is_some() {
+                continue;
             }
+            let id = result.id.take();
+            *result = if passed_on.is_some_and(|since| at < since) {
+                ItemResult { id, ..rejected("released", OF_AN_EARLIER_OWNER.into()) }
+            } else {
+                ItemResult { status: "duplicate", id, ..ItemResult::default() }
+            };
         }
     }
     api.fault_points.reached(IntakeStep::Kept);
     Ok(ok(&Results { results }))
+}
+
+async fn passed_on(api: &Inner, device: &DeviceRef) -> Result<Option<Timestamp>, Refusal> {
+    let passed_on = api.store.passed_on(device).await;
+    passed_on.map_err(|error| error.refusal("looking whose time a report is of"))
 }
 
 /// One item or an array of them, as they stand in the body.
@@ -305,6 +318,8 @@ fn too_many(wait: Duration) -> Refusal {
         .retry_after(u32::try_from(seconds).unwrap_or(u32::MAX))
 }
 
+const OF_AN_EARLIER_OWNER: &str =
+    "it is of a time before the device was released, and is nothing to those who came after";
 /// What programs of people can read without running out of stack, twice over.
 const DEEPEST: usize = 32;
 /// A device's clock may be this far ahead.

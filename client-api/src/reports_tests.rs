@@ -81,6 +81,29 @@ async fn an_item_that_is_sent_again_is_kept_once_and_says_so() {
 }
 
 #[tokio::test]
+async fn what_a_device_kept_from_its_last_owners_time_is_not_shown_to_the_next() {
+    let room = Room::new().await;
+    let device = room.device("default", "cam-01").await;
+    let released = NewEvent::of_device(&device, "device.released", NOW);
+    room.store.append_events(vec![released], NOW).await.unwrap();
+    let before = NOW.minus(Duration::from_millis(1)).millis();
+    let items = json!([
+        {"id": "old", "ts": before, "data": {"t": 1}},
+        {"id": "new", "ts": NOW.millis(), "data": {"t": 2}},
+        {"id": "new", "ts": NOW.millis(), "data": {"t": 2}},
+    ]);
+    let results = telemetry(&room, &device, items).await;
+    let told: Vec<_> =
+        results.iter().map(|result| (&result["id"], &result["status"], &result["code"])).collect();
+    assert_eq!(
+        json!(told),
+        json!([["old", "rejected", "released"], ["new", "accepted", null], ["new", "duplicate", null]])
+    );
+    let kept: Vec<_> = log(&room).await.into_iter().filter(|row| row.event.subject == "telemetry").collect();
+    assert_eq!(kept.iter().map(|row| &row.event.data).collect::<Vec<_>>(), [&json!({"t": 2})]);
+}
+
+#[tokio::test]
 async fn a_report_is_of_whoever_sent_it_whatever_it_says() {
     let room = Room::new().await;
     let (sender, other) = (room.device("default", "cam-01").await, room.device("default", "cam-02").await);

@@ -64,7 +64,7 @@ impl NewEvent {
 
 impl Store {
     /// Appends events in this order, all or none, and returns their numbers once they are durable; `None` for
-    /// one whose name its device used before.
+    /// one whose name its device used before, and for a report of a time before the device's last release.
     pub async fn append_events(
         &self,
         events: Vec<NewEvent>,
@@ -77,6 +77,23 @@ impl Store {
                     numbers.push(append(c, event, received_at).await?);
                 }
                 Ok(numbers)
+            })
+        })
+        .await
+    }
+
+    /// When a device went from one owner to nobody or the next, last; what it reports of a time before is not kept.
+    pub async fn passed_on(&self, device: &DeviceRef) -> Result<Option<Timestamp>, StoreError> {
+        let device = device.clone();
+        self.read(move |c| {
+            Box::pin(async move {
+                let at: Option<i64> =
+                    sqlx::query_scalar("SELECT at FROM event_floors WHERE tenant = ? AND device = ?")
+                        .bind(device.tenant.as_str())
+                        .bind(device.device.as_str())
+                        .fetch_optional(c)
+                        .await?;
+                Ok(at.map(Timestamp))
             })
         })
         .await
@@ -98,8 +115,9 @@ impl Store {
     }
 }
 
-/// Appends an event as part of the transaction of its fact. `None` if its device used its name before, and for
-/// what is heard of a tenant after its end: the next one of that name must not find it.
+/// Appends an event as part of the transaction of its fact. `None` if its device used its name before, for what is
+/// heard of a tenant after its end, and for what a device reports of the time of an earlier owner: the next one must
+/// not find it.
 pub(crate) async fn append(
     c: &mut SqliteConnection,
     event: &NewEvent,
@@ -109,6 +127,8 @@ pub(crate) async fn append(
     let seq: Option<i64> = sqlx::query_scalar(
         "INSERT INTO events (tenant, subject, device, user, at, received_at, source_id, data)
          SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE EXISTS (SELECT 1 FROM tenants WHERE name = ?1)
+         AND NOT (?2 IN ('telemetry', 'notification')
+                  AND EXISTS (SELECT 1 FROM event_floors WHERE tenant = ?1 AND device = ?3 AND at > ?5))
          ON CONFLICT DO NOTHING RETURNING seq",
     )
     .bind(tenant)
@@ -124,12 +144,13 @@ pub(crate) async fn append(
     let Some(seq) = seq else { return Ok(None) };
     if device.is_some() && FLOORS.contains(&event.subject.as_str()) {
         sqlx::query(
-            "INSERT INTO event_floors (tenant, device, seq) VALUES (?, ?, ?)
-             ON CONFLICT (tenant, device) DO UPDATE SET seq = excluded.seq",
+            "INSERT INTO event_floors (tenant, device, seq, at) VALUES (?, ?, ?, ?)
+             ON CONFLICT (tenant, device) DO UPDATE SET seq = excluded.seq, at = excluded.at",
         )
         .bind(tenant)
         .bind(device)
         .bind(seq)
+        .bind(received_at.0)
         .execute(c)
         .await?;
     }
@@ -192,6 +213,28 @@ mod tests {
         assert_eq!(read[0].received_at, Timestamp(9));
         let rest = store.events_after(kept[0], 2).await.unwrap();
         assert_eq!(rest.iter().map(|row| row.seq).collect::<Vec<_>>(), kept[1..3]);
+    }
+
+    #[tokio::test]
+    async fn what_is_reported_of_an_earlier_owners_time_is_not_kept() {
+        let store = Store::in_memory().await.unwrap();
+        let report = |at| NewEvent { at: Timestamp(at), ..telemetry("a", None) };
+        let kept = async |at| {
+            let numbers = store.append_events(vec![report(at)], Timestamp(30)).await.unwrap();
+            numbers[0].is_some()
+        };
+        assert!(kept(7).await, "nobody has had it before");
+        let device = DeviceRef::new(TenantName::default(), "a".parse().unwrap());
+        assert_eq!(store.passed_on(&device).await.unwrap(), None);
+        let released = NewEvent::of_device(&device, "device.released", Timestamp(20));
+        store.append_events(vec![released], Timestamp(20)).await.unwrap();
+        assert_eq!(store.passed_on(&device).await.unwrap(), Some(Timestamp(20)));
+        assert!(!kept(19).await, "of the time of the one before");
+        assert!(kept(20).await);
+        let other = store.append_events(vec![telemetry("b", None)], Timestamp(30)).await.unwrap();
+        assert!(other[0].is_some(), "another device");
+        let facts = NewEvent::of_device(&device, "device.disconnected", Timestamp(19));
+        assert!(store.append_events(vec![facts], Timestamp(30)).await.unwrap()[0].is_some(), "no report");
     }
 
     #[tokio::test]

@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0006_notifications.sql"),
     include_str!("../migrations/0007_claims.sql"),
     include_str!("../migrations/0008_event_bytes.sql"),
+    include_str!("../migrations/0009_floor_times.sql"),
 ];
 
 /// `tcmx`, in the header of every database of ours.
