@@ -145,8 +145,8 @@ fn take(side: &mut Side, bytes: &[u8], stories: &[Story], now: Duration) {
 
 fn check(sides: &[Side; 2], stories: &[Story], lost: bool) {
     for (story, spec) in stories.iter().enumerate() {
-        for at in 0..2 {
-            let (reader, from) = (&sides[at], usize::from(at == story % 2));
+        for (at, reader) in sides.iter().enumerate() {
+            let from = usize::from(at == story % 2);
             let (bytes, then) = spec[from];
             let sent = pattern(story, bytes);
             assert!(sent.starts_with(&reader.got[story]), "story {story}: only what was written, in order");
