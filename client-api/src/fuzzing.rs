@@ -67,6 +67,8 @@ pub fn report(bytes: &[u8]) {
             let text = data.to_string();
             // Written out again, a number may take more room than it came in.
             assert!(text.len() <= 8 * LARGEST_ITEM && depth(&data) <= 32);
+            let again: Value = serde_json::from_str(&text).expect("what was written is read");
+            assert!(again == data, "a value changes on its way: {text}");
             row(&["cam", &text]);
         }
     }
