@@ -13,7 +13,7 @@ use tokio_util::io::poll_read_buf;
 /// A connection that is read ahead of its reader.
 ///
 /// rustls asks for 4 KiB at a time and takes about five reads for one full record. A read that fills what it was
-/// offered says that more is there: from then on up to [`ROOM`] bytes are taken from the socket at once, until it has
+/// offered says that more is there: from then on up to 64 KiB are taken from the socket at once, until it has
 /// nothing more. Then the buffer goes: a quiet connection holds none. Writes pass as they are.
 #[derive(Debug)]
 pub struct ReadAhead<IO> {
