@@ -156,7 +156,7 @@ mod tests {
         store
             .write(move |c| {
                 Box::pin(async move {
-                    sqlx::query("INSERT INTO counters (name, value) VALUES (?, 1)")
+                    sqlx::query("INSERT INTO counters (name, value) VALUES ('test ' || ?, 1)")
                         .bind(name)
                         .execute(c)
                         .await?;
@@ -170,7 +170,9 @@ mod tests {
         store
             .read(|c| {
                 Box::pin(async move {
-                    Ok(sqlx::query_scalar("SELECT count(*) FROM counters").fetch_one(c).await?)
+                    Ok(sqlx::query_scalar("SELECT count(*) FROM counters WHERE name LIKE 'test %'")
+                        .fetch_one(c)
+                        .await?)
                 })
             })
             .await
