@@ -106,6 +106,16 @@ async fn what_the_page_on_claiming_prints_works() {
     follow("docs/claiming.md").await;
 }
 
+#[tokio::test]
+async fn what_the_page_on_events_prints_works() {
+    follow("docs/events.md").await;
+}
+
+#[tokio::test]
+async fn what_the_page_on_notifications_prints_works() {
+    follow("docs/notifications.md").await;
+}
+
 async fn enrolment_string(place: &Place) -> String {
     let finished = place.run("tcpmux passcode new --data ./tcpmux-data --device cam-01 -o json", b"").await;
     assert_eq!(finished.code, 0, "{}", finished.stderr);
