@@ -80,6 +80,10 @@ async fn every_spoilt_token_of_a_provider_is_refused_at_the_api() {
                 &good.replacen('{', "{\"sub\":\"admin\",", 1),
             ),
         ),
+        (
+            "duplicate members in the head",
+            signer.sign_raw(r#"{"alg":"none","alg":"ES256","kid":"key-1"}"#, &good),
+        ),
         ("body no object", signer.sign_raw(&json!({"alg": "ES256", "kid": "key-1"}).to_string(), "[]")),
         ("no signature", format!("{}.{}.", parts[0], parts[1])),
         ("two parts", format!("{}.{}", parts[0], parts[1])),

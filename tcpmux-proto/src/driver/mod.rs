@@ -34,6 +34,8 @@ pub struct Driver<IO> {
     write_progress: Duration,
     /// Taken when bytes arrive, given back when it has been quiet: an idle tunnel holds no buffer.
     input: BytesMut,
+    /// A read filled what was offered to it: there is more to come.
+    busy: bool,
     heard: Instant,
     outbox: Outbox,
     unflushed: bool,
@@ -83,6 +85,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
             shared,
             write_progress,
             input: BytesMut::new(),
+            busy: false,
             heard: now,
             outbox: Outbox::default(),
             unflushed: false,
@@ -102,7 +105,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
             return self.end(End::Silent);
         }
         if self.may_release() && at >= self.heard + KEEP_BUFFER {
-            self.input = BytesMut::new();
+            (self.input, self.busy) = (BytesMut::new(), false);
             self.outbox.release();
             self.shared.look().shrink();
         }
@@ -121,7 +124,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
                 return Turn::Waits;
             }
             let fresh = self.input.capacity() == 0;
-            self.input.reserve(READ_AT_LEAST.max(if fresh { READ_BUFFER } else { 0 }));
+            if self.input.capacity() < if self.busy { READ_AT_LEAST } else { READ_LITTLE } {
+                self.input.reserve(if self.busy { READ_BUFFER } else { READ_LITTLE });
+            }
+            let room = self.input.capacity();
             let read = pin!(self.io.read_buf(&mut self.input)).poll(cx);
             match read {
                 Poll::Pending => {
@@ -132,8 +138,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
                 }
                 Poll::Ready(Ok(0)) => self.on_peer_gone(None),
                 Poll::Ready(Err(error)) => self.on_peer_gone(Some(error)),
-                Poll::Ready(Ok(_)) => {
+                Poll::Ready(Ok(count)) => {
                     self.heard = at;
+                    self.busy |= count == room;
                     let input = &mut self.input;
                     self.shared.act(|state, now| {
                         state.last_heard = at;
@@ -343,7 +350,10 @@ fn detail_of(end: End) -> Option<String> {
     }
 }
 
-/// Room of a fresh read buffer, and the least room a read is worth.
+/// Room for the little that a quiet tunnel hears: a page, since what a thousand devices touched when they said hello
+/// stays with the allocator.
+const READ_LITTLE: usize = 4 * 1024;
+/// Room of a fresh read buffer of a busy tunnel, and the least room a read is worth there.
 const READ_BUFFER: usize = 64 * 1024;
 const READ_AT_LEAST: usize = 16 * 1024;
 /// How long a quiet tunnel keeps its buffer.
