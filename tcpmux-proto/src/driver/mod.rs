@@ -34,8 +34,6 @@ pub struct Driver<IO> {
     write_progress: Duration,
     /// Taken when bytes arrive, given back when it has been quiet: an idle tunnel holds no buffer.
     input: BytesMut,
-    /// A read filled what was offered to it: there is more to come.
-    busy: bool,
     heard: Instant,
     outbox: Outbox,
     unflushed: bool,
@@ -85,7 +83,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
             shared,
             write_progress,
             input: BytesMut::new(),
-            busy: false,
             heard: now,
             outbox: Outbox::default(),
             unflushed: false,
@@ -105,7 +102,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
             return self.end(End::Silent);
         }
         if self.may_release() && at >= self.heard + KEEP_BUFFER {
-            (self.input, self.busy) = (BytesMut::new(), false);
+            self.input = BytesMut::new();
             self.outbox.release();
             self.shared.look().shrink();
         }
@@ -124,10 +121,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
                 return Turn::Waits;
             }
             let fresh = self.input.capacity() == 0;
-            if self.input.capacity() < if self.busy { READ_AT_LEAST } else { READ_LITTLE } {
-                self.input.reserve(if self.busy { READ_BUFFER } else { READ_LITTLE });
-            }
-            let room = self.input.capacity();
+            self.input.reserve(READ_AT_LEAST.max(if fresh { READ_BUFFER } else { 0 }));
             let read = pin!(self.io.read_buf(&mut self.input)).poll(cx);
             match read {
                 Poll::Pending => {
@@ -138,9 +132,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
                 }
                 Poll::Ready(Ok(0)) => self.on_peer_gone(None),
                 Poll::Ready(Err(error)) => self.on_peer_gone(Some(error)),
-                Poll::Ready(Ok(count)) => {
+                Poll::Ready(Ok(_)) => {
                     self.heard = at;
-                    self.busy |= count == room;
                     let input = &mut self.input;
                     self.shared.act(|state, now| {
                         state.last_heard = at;
@@ -350,10 +343,7 @@ fn detail_of(end: End) -> Option<String> {
     }
 }
 
-/// Room for the little that a quiet tunnel hears: a page, since what a thousand devices touched when they said hello
-/// stays with the allocator.
-const READ_LITTLE: usize = 4 * 1024;
-/// Room of a fresh read buffer of a busy tunnel, and the least room a read is worth there.
+/// Room of a fresh read buffer, and the least room a read is worth.
 const READ_BUFFER: usize = 64 * 1024;
 const READ_AT_LEAST: usize = 16 * 1024;
 /// How long a quiet tunnel keeps its buffer.
