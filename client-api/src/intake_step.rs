@@ -10,12 +10,12 @@ pub enum IntakeStep {
 }
 
 impl IntakeStep {
-    /// The step of this name: `after-arrived` or `after-kept`.
+    /// What the steps are called, in their order.
+    pub const NAMES: [&str; 2] = ["after-arrived", "after-kept"];
+
+    /// The step of this name.
     pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "after-arrived" => Some(Self::Arrived),
-            "after-kept" => Some(Self::Kept),
-            _ => None,
-        }
+        let index = Self::NAMES.iter().position(|known| *known == name)?;
+        Some([Self::Arrived, Self::Kept][index])
     }
 }

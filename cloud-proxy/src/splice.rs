@@ -22,7 +22,7 @@ use crate::account::Bytes;
 
 /// What the end of one direction means for the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ends {
+enum Ends {
     /// Each direction ends for itself, as with TCP.
     Each,
     /// Both end with the first, as with a WebSocket. What the device still has to say after the client ended is
@@ -43,15 +43,10 @@ pub(crate) enum SpliceEnd {
     Idle,
 }
 
-/// Copies until both directions ended. Both ends are dropped by then, except after [`SpliceEnd::Device`] and the
-/// like, where the caller has to make the client see an abnormal end.
-pub(crate) async fn splice<C, D>(
-    client: &mut C,
-    device: &mut D,
-    ends: Ends,
-    idle: Duration,
-    bytes: &Bytes,
-) -> SpliceEnd
+/// Copies until one direction of a WebSocket ended, and what is left of the other for a little. Both ends are dropped
+/// by then, except after [`SpliceEnd::Device`] and the like, where the caller has to make the client see an abnormal
+/// end.
+pub(crate) async fn splice<C, D>(client: &mut C, device: &mut D, idle: Duration, bytes: &Bytes) -> SpliceEnd
 where
     C: AsyncRead + AsyncWrite + Unpin,
     D: AsyncRead + AsyncWrite + Unpin,
@@ -61,10 +56,10 @@ where
     let moved = Moved::now();
     let up = copy(&mut client_read, &mut device_write, &moved, |count| bytes.up(count));
     let down = copy(&mut device_read, &mut client_write, &moved, |count| bytes.down(count));
-    until_done(up, down, ends, idle, &moved).await
+    until_done(up, down, Ends::Together, idle, &moved).await
 }
 
-/// The same for a raw connection and a stream, each direction for itself, and no byte copied on the way.
+/// The same for a raw connection and a stream, until both directions ended, and no byte copied on the way.
 pub(crate) async fn splice_raw(
     client: &mut TcpStream,
     device: &Duplex,

@@ -17,7 +17,7 @@ use crate::{
     download::{Line, with_causes},
     lease,
     response::{self, Source},
-    splice::{Ends, SpliceEnd, splice},
+    splice::{SpliceEnd, splice},
     surroundings::Surroundings,
 };
 
@@ -63,7 +63,7 @@ async fn relay(
     let (mut client, mut device) = (TokioIo::new(client), TokioIo::new(device));
     let bytes = account.bytes();
     tokio::select! {
-        end = splice(&mut client, &mut device, Ends::Together, around.timeouts.idle, &bytes) => match end {
+        end = splice(&mut client, &mut device, around.timeouts.idle, &bytes) => match end {
             SpliceEnd::Finished => End::Complete,
             SpliceEnd::Client => End::ClientGone,
             SpliceEnd::Device(error) => End::Broken(with_causes(&error)),

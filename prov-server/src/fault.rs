@@ -24,7 +24,7 @@ pub enum Step {
 /// No step has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a fault point; one of after-arrived, -kept (a report), after-parsed, -prepared, -intended, -signed, -recorded, -admitted, -door-signed"
+    "`{0}` is not a fault point; one of after-parsed, -prepared, -intended, -signed, -recorded, -admitted, -door-signed"
 )]
 pub struct UnknownStep(String);
 

@@ -29,11 +29,6 @@ impl<IO> ReadAhead<IO> {
         Self { io, ahead: BytesMut::new(), more: false }
     }
 
-    /// The connection beneath. Who reads it there misses what was read ahead.
-    pub fn get_ref(&self) -> &IO {
-        &self.io
-    }
-
     fn give(&mut self, out: &mut ReadBuf<'_>) {
         let count = self.ahead.len().min(out.remaining());
         out.put_slice(&self.ahead[..count]);
@@ -146,18 +141,14 @@ mod tests {
         let mut buffer = [0; 4096];
         writer.write_all(&[1; 100]).await.unwrap();
         assert_eq!(reader.read(&mut buffer).await.unwrap(), 100);
-        assert_eq!(
-            (reader.get_ref().1, reader.ahead.capacity()),
-            (1, 0),
-            "small: straight into the reader's"
-        );
+        assert_eq!((reader.io.1, reader.ahead.capacity()), (1, 0), "small: straight into the reader's");
         writer.write_all(&vec![2; ROOM]).await.unwrap();
-        let before = reader.get_ref().1;
+        let before = reader.io.1;
         let mut left = ROOM;
         while left > 0 {
             left -= reader.read(&mut buffer).await.unwrap();
         }
-        assert_eq!(reader.get_ref().1 - before, 2, "one of 4 KiB and one of the rest");
+        assert_eq!(reader.io.1 - before, 2, "one of 4 KiB and one of the rest");
         let pending = waits(&mut reader).await;
         assert!(pending && reader.ahead.capacity() == 0, "with nothing there the buffer goes");
     }

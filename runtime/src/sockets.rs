@@ -5,9 +5,9 @@ use std::{io, time::Duration};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// Sets them: no delay (Nagle), little that waits unsent, and a dead peer noticed beneath the protocol, by three probes 5 s apart after 15 s of
-/// silence, and when it leaves what we sent `unread` or unacknowledged for so long (RFC 9293 §3.8.6.1 leaves that to
-/// the application).
+/// Sets them: no delay (Nagle), little that waits unsent, and a dead peer noticed beneath the protocol, by three probes
+/// 5 s apart after 15 s of silence, and when it leaves what we sent `unread` or unacknowledged for so long (RFC 9293
+/// §3.8.6.1 leaves that to the application).
 ///
 /// # Errors
 /// The system's error.

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, io, sync::Arc, time::Duration};
 
-use model::{DisconnectCause, Level, RequestId, Timestamp};
+use model::{DisconnectCause, Level, Timestamp};
 use runtime::{Clock, Tasks};
 use tcpmux_proto::{CloudMessage, Drain, OpenError, Replaced, StreamHeader, StreamKind, TunnelStream};
 use tempfile::TempDir;
@@ -61,18 +61,8 @@ impl Device {
 }
 
 fn open(session: &CloudSession, service: &str, kind: StreamKind, level: Level) -> TunnelStream {
-    let header = StreamHeader {
-        kind,
-        service: service.parse().unwrap(),
-        deadline: Duration::from_secs(5),
-        request_id: RequestId::from_random([1; 16]),
-        trace_id: [0; 16],
-        client: String::new(),
-        principal: [0; 32],
-        level,
-        assertion: None,
-    };
-    session.handle.open(header).unwrap()
+    let header = tcpmux_proto::testing::header(service, kind);
+    session.handle.open(StreamHeader { level, ..header }).unwrap()
 }
 
 /// A service that sends back what it hears.

@@ -93,24 +93,13 @@ const ENFILE: i32 = 23;
 
 #[cfg(test)]
 mod tests {
-    use model::RequestId;
     use tokio::net::TcpListener;
 
     use super::*;
     use crate::services::ServiceSpec;
 
     fn header(service: &str, kind: StreamKind, level: Level) -> StreamHeader {
-        StreamHeader {
-            kind,
-            service: service.parse().unwrap(),
-            deadline: Duration::from_secs(5),
-            request_id: RequestId::from_random([1; 16]),
-            trace_id: [0; 16],
-            client: String::new(),
-            principal: [0; 32],
-            level,
-            assertion: None,
-        }
+        StreamHeader { level, ..tcpmux_proto::testing::header(service, kind) }
     }
 
     fn services(list: &[&str]) -> Services {

@@ -139,9 +139,11 @@ const LINGER: Duration = Duration::from_secs(5);
 mod tests {
     use std::time::Duration;
 
-    use model::{Level, RequestId};
     use socket2::SockRef;
-    use tcpmux_proto::{SessionHandle, StreamHeader, testing::Pair};
+    use tcpmux_proto::{
+        SessionHandle,
+        testing::{self, Pair},
+    };
     use tokio::{
         io::{AsyncRead, AsyncReadExt},
         net::{TcpListener, TcpStream},
@@ -162,18 +164,7 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "a test has no shutdown to wait for")]
     async fn wire(kind: StreamKind) -> Wire {
         let mut pair = Pair::new(|driver| drop(tokio::spawn(driver))).await;
-        let header = StreamHeader {
-            kind,
-            service: "web".parse().unwrap(),
-            deadline: Duration::from_secs(5),
-            request_id: RequestId::from_random([1; 16]),
-            trace_id: [0; 16],
-            client: String::new(),
-            principal: [0; 32],
-            level: Level::Owner,
-            assertion: None,
-        };
-        let mut cloud = pair.cloud.open(header).unwrap();
+        let mut cloud = pair.cloud.open(testing::header("web", kind)).unwrap();
         cloud.write_all(b"!").await.unwrap();
         let incoming = pair.device.incoming.next().await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

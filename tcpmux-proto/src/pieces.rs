@@ -21,17 +21,12 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// Whether there is nothing to write.
-    pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-
     /// Writes all, as many pieces at once as the writer takes, and flushes. Cancelled, it goes on where it was.
     ///
     /// # Errors
     /// What the writer says; `WriteZero` when it takes nothing.
     pub async fn write_to(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-        while !self.is_empty() {
+        while !self.queue.is_empty() {
             let count = poll_fn(|cx| self.poll_write(cx, Pin::new(&mut *writer))).await?;
             if count == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
@@ -180,11 +175,13 @@ const SLICES: usize = 16;
 
 #[cfg(test)]
 mod tests {
-    use model::{Level, RequestId};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
-    use crate::{StreamHeader, StreamKind, testing::Pair};
+    use crate::{
+        StreamKind,
+        testing::{self, Pair},
+    };
 
     fn bytes(count: u32) -> Vec<u8> {
         (0..count).map(|at| (at * 31 + at / 253) as u8).collect()
@@ -193,18 +190,7 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "a test has no shutdown to wait for")]
     async fn ends() -> (Pair, Duplex, Duplex) {
         let mut pair = Pair::new(|driver| drop(tokio::spawn(driver))).await;
-        let header = StreamHeader {
-            kind: StreamKind::Tcp,
-            service: "web".parse().unwrap(),
-            deadline: std::time::Duration::from_secs(5),
-            request_id: RequestId::from_random([1; 16]),
-            trace_id: [0; 16],
-            client: String::new(),
-            principal: [0; 32],
-            level: Level::Owner,
-            assertion: None,
-        };
-        let mut cloud = pair.cloud.open(header).unwrap();
+        let mut cloud = pair.cloud.open(testing::header("web", StreamKind::Tcp)).unwrap();
         let (accepted, device) = tokio::join!(cloud.accepted(), async {
             pair.device.incoming.next().await.unwrap().accept().await
         });

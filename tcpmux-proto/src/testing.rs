@@ -2,12 +2,28 @@
 
 use std::time::Duration;
 
-use model::{Generation, SessionId};
+use model::{Generation, Level, RequestId, SessionId};
 use tokio::io::{DuplexStream, duplex};
 
 use crate::{
-    CloudControl, Driver, Greeted, Hello, ServiceOffer, SessionHandle, Settings, Welcome, cloud, device,
+    CloudControl, Driver, Greeted, Hello, ServiceOffer, SessionHandle, Settings, StreamHeader, StreamKind,
+    Welcome, cloud, device,
 };
+
+/// The header of a stream to this service, by an operator; a test changes what it is about.
+pub fn header(service: &str, kind: StreamKind) -> StreamHeader {
+    StreamHeader {
+        kind,
+        service: service.parse().expect("a test names a service well"),
+        deadline: Duration::from_secs(5),
+        request_id: RequestId::from_random([7; 16]),
+        trace_id: [1; 16],
+        client: "192.0.2.1".into(),
+        principal: [2; 32],
+        level: Level::Operator,
+        assertion: None,
+    }
+}
 
 /// Both ends of a tunnel over a pipe in memory, greeted.
 #[derive(Debug)]

@@ -10,10 +10,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, interval_at, timeout},
 };
-use tokio_tungstenite::{
-    client_async,
-    tungstenite::{Message, client::IntoClientRequest},
-};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     choice::Choice,
@@ -36,10 +33,8 @@ pub(crate) async fn measure(choice: &Choice, report: &mut Report) {
     }
     let ticket = cloud.user().post("/v1/tickets").bearer(&alice).json(&json!({})).send().await;
     let ticket = ticket.expect(201).await.json().await["ticket"].as_str().unwrap().to_owned();
-    let door = cloud.user();
-    let url = door.url(&format!("/v1/topics/default.telemetry?ticket={ticket}")).replacen("https", "wss", 1);
-    let request = url.into_client_request().unwrap();
-    let (mut topic, _) = client_async(request, door.connect().await).await.unwrap();
+    let path = format!("/v1/topics/default.telemetry?ticket={ticket}");
+    let mut topic = cloud.user().websocket(&path, &[]).await.unwrap();
 
     let batches = u64::try_from(time.as_millis()).unwrap() / EVERY_MS;
     let (begin, mut reporters) = (Instant::now(), JoinSet::new());

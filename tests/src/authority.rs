@@ -1,12 +1,14 @@
 //! A CA that nobody else knows, and one server certificate of it.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::ServerConfig;
 use tempfile::TempDir;
+use tokio_rustls::TlsAcceptor;
 
-use crate::Identity;
+use crate::{Identity, tls};
 
 /// A root, and a certificate for `localhost` and 127.0.0.1, as PEM files that go with their value.
 #[derive(Debug)]
@@ -52,9 +54,19 @@ impl Authority {
         self.directory.path().join("server.key")
     }
 
-    /// Certificate and key of the server.
-    pub fn identity(&self) -> Identity {
-        Identity::read(&self.certificate(), &self.key())
+    /// TLS as that server speaks it, without client certificates.
+    ///
+    /// # Panics
+    /// If the files are gone.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        let (chain, key) = Identity::read(&self.certificate(), &self.key()).into_parts();
+        let config = ServerConfig::builder_with_provider(tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        Arc::new(config).into()
     }
 }
 

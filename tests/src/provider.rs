@@ -8,12 +8,10 @@ use std::{
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
-use rustls::ServerConfig;
 use serde_json::{Value, json};
 use tokio::{io::copy_bidirectional, net::TcpStream};
-use tokio_rustls::TlsAcceptor;
 
-use crate::{Authority, Service, Signer, base64url, now, tls};
+use crate::{Authority, Service, Signer, base64url, now};
 
 /// A provider that runs until it is dropped.
 #[derive(Debug)]
@@ -75,14 +73,7 @@ impl Provider {
     pub async fn start_behind_tls() -> Self {
         let mut provider = Self::start().await;
         let authority = Authority::new();
-        let (chain, key) = authority.identity().into_parts();
-        let config = ServerConfig::builder_with_provider(tls::provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = authority.acceptor();
         let behind = provider.service.address();
         let front = Service::start(move |conversation| {
             let acceptor = acceptor.clone();

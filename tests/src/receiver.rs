@@ -6,12 +6,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use rustls::ServerConfig;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_rustls::TlsAcceptor;
 
-use crate::{Authority, Service, eventually_within, tls::provider};
+use crate::{Authority, Service, eventually_within};
 
 /// A receiver that runs until it is dropped, answers as it is told, and remembers what came.
 #[derive(Debug)]
@@ -43,14 +41,7 @@ impl Receiver {
     /// If there is no port or no randomness.
     pub async fn start() -> Self {
         let authority = Authority::new();
-        let (chain, key) = authority.identity().into_parts();
-        let config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = authority.acceptor();
         let state = Arc::new(Mutex::new(State { status: 204, received: vec![] }));
         let shared = Arc::clone(&state);
         let service = Service::start(move |conversation| {

@@ -26,16 +26,46 @@ impl Door {
     /// # Panics
     /// If there is no answer of HTTP.
     pub async fn websocket(&self, path: &str, headers: &[(&str, &str)]) -> Result<WebSocket, u16> {
+        self.websocket_on(self.connect().await, path, headers).await
+    }
+
+    /// The same on a connection that stands.
+    ///
+    /// # Errors
+    /// The status that refused it.
+    ///
+    /// # Panics
+    /// If there is no answer of HTTP.
+    pub async fn websocket_on(
+        &self,
+        connection: TlsStream<TcpStream>,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<WebSocket, u16> {
         let mut request = self.url(path).replacen("https", "wss", 1).into_client_request().unwrap();
         for (name, value) in headers {
             let name = HeaderName::try_from(*name).unwrap();
             request.headers_mut().insert(name, HeaderValue::try_from(*value).unwrap());
         }
-        match client_async(request, self.connect().await).await {
+        match client_async(request, connection).await {
             Ok((socket, _)) => Ok(socket),
             Err(Error::Http(response)) => Err(response.status().as_u16()),
             Err(other) => panic!("{path}: {other}"),
         }
+    }
+
+    /// Opens a raw stream of bytes to a TCP service of a device.
+    ///
+    /// # Errors
+    /// The status that refused it.
+    ///
+    /// # Panics
+    /// If there is no answer of HTTP.
+    pub async fn raw_stream(&self, device: &str, service: &str, token: &str) -> Result<WebSocket, u16> {
+        let path = format!("/v1/devices/{device}/streams/{service}");
+        let bearer = format!("Bearer {token}");
+        let protocol = ("sec-websocket-protocol", "tcpmux.stream.v1");
+        self.websocket(&path, &[("authorization", &bearer), protocol]).await
     }
 }
 

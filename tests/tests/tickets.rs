@@ -5,10 +5,6 @@ use std::sync::Arc;
 use serde_json::json;
 use tests::{Cloud, Provider, Redis};
 use tokio::{sync::Barrier, task::JoinSet};
-use tokio_tungstenite::{
-    client_async,
-    tungstenite::{Error, client::IntoClientRequest},
-};
 
 #[tokio::test]
 async fn of_all_who_show_one_ticket_at_once_one_gets_in() {
@@ -37,14 +33,9 @@ async fn race(rounds: usize, racers: usize) {
             let (door, ticket, start) = (cloud.user(), ticket.clone(), Arc::clone(&start));
             racing.spawn(async move {
                 let path = format!("/v1/topics/default.telemetry?ticket={ticket}");
-                let request = door.url(&path).replacen("https", "wss", 1).into_client_request().unwrap();
                 let connection = door.connect().await;
                 start.wait().await;
-                match client_async(request, connection).await {
-                    Ok(_) => 101,
-                    Err(Error::Http(response)) => response.status().as_u16(),
-                    Err(other) => panic!("{other}"),
-                }
+                door.websocket_on(connection, &path, &[]).await.map_or_else(|status| status, |_| 101)
             });
         }
         let mut answers = racing.join_all().await;

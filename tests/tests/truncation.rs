@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use tests::{Answer, Service, eventually};
+use tests::{Answer, Service, WebSocket, eventually};
 use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -175,19 +175,8 @@ async fn curl_reports_a_cut_body_as_a_failure() {
 }
 
 /// Opens a raw stream of bytes to a TCP service.
-pub(crate) async fn open_stream(
-    stage: &Stage,
-    service: &str,
-) -> tokio_tungstenite::WebSocketStream<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {
-    use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-    let door = stage.cloud.user();
-    let url = format!("wss://{}/v1/devices/cam-01/streams/{service}", door.authority());
-    let mut request = url.into_client_request().unwrap();
-    let headers = request.headers_mut();
-    headers.insert("authorization", format!("Bearer {}", stage.token).parse().unwrap());
-    headers.insert("sec-websocket-protocol", "tcpmux.stream.v1".parse().unwrap());
-    let stream = door.connect().await;
-    tokio_tungstenite::client_async(request, stream).await.unwrap().0
+pub(crate) async fn open_stream(stage: &Stage, service: &str) -> WebSocket {
+    stage.cloud.user().raw_stream("cam-01", service, &stage.token).await.unwrap()
 }
 
 /// A service that sends the first half, waits for the word, then finishes or cuts.

@@ -9,9 +9,11 @@
 
 use std::{alloc::System, time::Duration};
 
-use model::{Level, RequestId};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use tcpmux_proto::{Destination, Driver, StreamHeader, StreamKind, testing::Pair};
+use tcpmux_proto::{
+    Driver, StreamKind,
+    testing::{Pair, header},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     task::JoinSet,
@@ -82,7 +84,7 @@ impl Tunnel {
 
     /// A stream with a small request and a small answer, ended by both.
     async fn request(&mut self) {
-        let mut cloud = self.pair.cloud.open(header()).unwrap();
+        let mut cloud = self.pair.cloud.open(header("web", StreamKind::Tcp)).unwrap();
         let exchange = async {
             cloud.write_all(&[7; 100]).await.unwrap();
             cloud.shutdown().await.unwrap();
@@ -99,20 +101,6 @@ impl Tunnel {
             assert_eq!(device.read(&mut request).await.unwrap(), 0);
         };
         tokio::join!(exchange, serve);
-    }
-}
-
-fn header() -> StreamHeader {
-    StreamHeader {
-        kind: StreamKind::Tcp,
-        service: Destination::Service("web".parse().unwrap()),
-        deadline: Duration::from_secs(5),
-        request_id: RequestId::from_random([7; 16]),
-        trace_id: [1; 16],
-        client: "192.0.2.1".into(),
-        principal: [2; 32],
-        level: Level::Operator,
-        assertion: None,
     }
 }
 

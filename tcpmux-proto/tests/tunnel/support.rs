@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{Generation, Level, RequestId, SessionId};
+use model::{Generation, SessionId};
 use tcpmux_proto::{
     CloudControl, CloudHandshake, CloudMessage, Destination, DeviceMessage, Driver, Ended, Greeted, Hello,
     SessionHandle, Settings, StreamHeader, StreamKind, TunnelStream, Welcome, cloud, device,
     frame::{ACK, FrameHeader, FrameKind, HEADER_LEN, SYN},
-    testing::Pair,
+    testing::{self, Pair},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -51,19 +51,10 @@ impl Tunnel {
 }
 
 pub(crate) fn header(kind: StreamKind) -> StreamHeader {
-    StreamHeader {
-        kind,
-        service: match kind {
-            StreamKind::Agent => Destination::Agent,
-            _ => Destination::Service("web".parse().unwrap()),
-        },
-        deadline: Duration::from_secs(5),
-        request_id: RequestId::from_random([7; 16]),
-        trace_id: [1; 16],
-        client: "192.0.2.1".into(),
-        principal: [2; 32],
-        level: Level::Operator,
-        assertion: None,
+    let header = testing::header("web", kind);
+    match kind {
+        StreamKind::Agent => StreamHeader { service: Destination::Agent, ..header },
+        _ => header,
     }
 }
 

@@ -3,9 +3,7 @@
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use ca::DeviceNaming;
-use model::{
-    CertificateStatus, DeviceRef, DisconnectCause, Event, Generation, Level, NodeId, RequestId, Target,
-};
+use model::{CertificateStatus, DeviceRef, DisconnectCause, Event, Generation, NodeId, Target};
 use registry::{CertificateEntry, Receipt, Registry, RevocationNotice};
 use runtime::{Clock, ManualClock, Tasks};
 use tcpmux_proto::{
@@ -159,17 +157,7 @@ pub(crate) fn hello(boot_id: &str) -> Hello {
 }
 
 pub(crate) fn header(service: &str) -> StreamHeader {
-    StreamHeader {
-        kind: StreamKind::Tcp,
-        service: service.parse().unwrap(),
-        deadline: Duration::from_secs(5),
-        request_id: RequestId::from_random([5; 16]),
-        trace_id: [0; 16],
-        client: "192.0.2.9".into(),
-        principal: [9; 32],
-        level: Level::Operator,
-        assertion: None,
-    }
+    tcpmux_proto::testing::header(service, StreamKind::Tcp)
 }
 
 /// The next thing that the cloud says to a device.

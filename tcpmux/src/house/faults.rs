@@ -30,7 +30,10 @@ impl Faults {
         if let Some(step) = IntakeStep::named(step) {
             return Ok(Self { intake: FaultPoints::abort_after(step), ..Self::default() });
         }
-        let issuing = FaultPoints::abort_after(step.parse().map_err(misconfigured)?);
+        let issuing = step.parse().map_err(|unknown| {
+            misconfigured(anyhow::anyhow!("{unknown}; and of a report: {}", IntakeStep::NAMES.join(", ")))
+        })?;
+        let issuing = FaultPoints::abort_after(issuing);
         Ok(Self { issuing, ..Self::default() })
     }
 }

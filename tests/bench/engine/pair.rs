@@ -2,9 +2,9 @@
 
 use std::{future::poll_fn, net::SocketAddr, task::Poll, thread, time::Duration};
 
-use model::{Generation, Level, RequestId, SessionId};
+use model::{Generation, SessionId};
 use runtime::ReadAhead;
-use tcpmux_proto::{CloudControl, Destination, SessionHandle, Settings, StreamHeader, StreamKind, Welcome};
+use tcpmux_proto::{CloudControl, SessionHandle, Settings, StreamKind, Welcome, testing};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -89,7 +89,9 @@ impl Cloud {
                 assert!(opener.send(give).await.is_ok(), "the connection stands");
                 take.await.unwrap()
             }
-            Self::Ours { session, .. } => Box::new(session.open(header()).unwrap()),
+            Self::Ours { session, .. } => {
+                Box::new(session.open(testing::header("bench", StreamKind::Tcp)).unwrap())
+            }
         }
     }
 
@@ -136,19 +138,5 @@ impl Cloud {
         };
         let (session, control) = greeting.welcome(welcome).await.unwrap();
         Self::Ours { session, _control: control }
-    }
-}
-
-fn header() -> StreamHeader {
-    StreamHeader {
-        kind: StreamKind::Tcp,
-        service: Destination::Service("bench".parse().unwrap()),
-        deadline: Duration::from_secs(5),
-        request_id: RequestId::from_random([7; 16]),
-        trace_id: [1; 16],
-        client: "127.0.0.1:40000".into(),
-        principal: [2; 32],
-        level: Level::Operator,
-        assertion: None,
     }
 }

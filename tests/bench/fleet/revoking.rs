@@ -5,12 +5,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use hdrhistogram::Histogram;
 use serde_json::json;
-use tests::Cloud;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout},
-};
-use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::client::IntoClientRequest};
+use tests::{Cloud, WebSocket};
+use tokio::time::{Instant, timeout};
 
 use super::members;
 use crate::{
@@ -48,20 +44,13 @@ pub(super) async fn measure(choice: &Choice, cloud: &Cloud, report: &mut Report)
     report.put("P11", "to the receipt, p99", "s", OURS, seconds(&answers, 0.99));
 }
 
-type Download = WebSocketStream<tokio_rustls::client::TlsStream<TcpStream>>;
-
-async fn open(cloud: &Cloud, device: &str) -> Download {
+async fn open(cloud: &Cloud, device: &str) -> WebSocket {
     let (door, token) = (cloud.user(), cloud.token(device, "operator").await);
-    let url = format!("wss://{}/v1/devices/{device}/streams/source", door.authority());
-    let mut request = url.into_client_request().unwrap();
-    let headers = request.headers_mut();
-    headers.insert("authorization", format!("Bearer {token}").parse().unwrap());
-    headers.insert("sec-websocket-protocol", "tcpmux.stream.v1".parse().unwrap());
-    client_async(request, door.connect().await).await.unwrap().0
+    door.raw_stream(device, "source", &token).await.unwrap()
 }
 
 /// From the beginning to the last message with bytes.
-async fn last_byte(download: &mut Download, begin: Instant) -> Duration {
+async fn last_byte(download: &mut WebSocket, begin: Instant) -> Duration {
     let mut last = Duration::ZERO;
     loop {
         let next = timeout(PATIENCE, download.next()).await;

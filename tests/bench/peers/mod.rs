@@ -140,9 +140,12 @@ fn command(program: impl AsRef<std::ffi::OsStr>, words: &[&str]) -> String {
     String::from_utf8(done.stdout).unwrap()
 }
 
-/// In the table of goals, but not to be had from crates.io or Debian.
+/// In the table of goals, but to be had neither as a crate nor as a Debian package.
 const OUT_OF_REACH: &[(&str, &str)] = &[
-    ("frp", "neither crates.io nor Debian has it: P4 is judged by rathole-tls and the haproxy pair instead"),
-    ("wstunnel", "neither crates.io nor Debian has it: P5 is judged by the haproxy pair instead"),
-    ("chisel", "neither crates.io nor Debian has it"),
+    (
+        "frp",
+        "it is neither a crate nor a Debian package: P4 is judged by rathole-tls and the haproxy pair instead",
+    ),
+    ("wstunnel", "it is neither a crate nor a Debian package: P5 is judged by the haproxy pair instead"),
+    ("chisel", "it is neither a crate nor a Debian package"),
 ];

@@ -1,4 +1,4 @@
-//! Tunnels from crates.io: rathole with each of its transports, and bore.
+//! Tunnels that are crates: rathole with each of its transports, and bore.
 
 use std::process::Command;
 

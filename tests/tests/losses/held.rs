@@ -6,22 +6,16 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::Method;
 use serde_json::{Value, json};
-use tests::{Answer, Cloud, Device, Door, pieces};
-use tokio::{net::TcpStream, sync::mpsc, time::timeout};
-use tokio_rustls::client::TlsStream;
-use tokio_tungstenite::{
-    WebSocketStream, client_async,
-    tungstenite::{Error, Message, client::IntoClientRequest},
-};
-
-type Socket = WebSocketStream<TlsStream<TcpStream>>;
+use tests::{Answer, Cloud, Device, WebSocket, pieces};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_tungstenite::tungstenite::Message;
 
 /// Streams through a device: a plain HTTP exchange, a WebSocket, and TCP over WebSocket.
 pub(super) struct Streams {
     feed: mpsc::Sender<Bytes>,
     exchange: Answer,
-    websocket: Socket,
-    tcp: Socket,
+    websocket: WebSocket,
+    tcp: WebSocket,
 }
 
 /// The streams, what its holder hears of the device, and a ticket that was not used.
@@ -31,7 +25,7 @@ pub(super) struct Held {
     token: String,
     device: String,
     events: Events,
-    topic: Socket,
+    topic: WebSocket,
     ticket: String,
 }
 
@@ -48,9 +42,10 @@ impl Streams {
         feed.send(Bytes::from("first")).await.unwrap();
         let exchange = call.stream(body).send().await.expect(200).await;
         let user = cloud.user();
-        let websocket = socket(&user, &format!("/d/{device}/web/ws"), Some(token), None).await.unwrap();
-        let path = format!("/v1/devices/{device}/streams/shell");
-        let tcp = socket(&user, &path, Some(token), Some("tcpmux.stream.v1")).await.unwrap();
+        let bearer = format!("Bearer {token}");
+        let path = format!("/d/{device}/web/ws");
+        let websocket = user.websocket(&path, &[("authorization", &bearer)]).await.unwrap();
+        let tcp = user.raw_stream(device, "shell", token).await.unwrap();
         let mut streams = Self { feed, exchange, websocket, tcp };
         assert_eq!(heard(&mut streams.exchange, 5).await, "first");
         streams.are_alive().await;
@@ -91,7 +86,7 @@ impl Held {
         let answer = cloud.user().get("/v1/events").bearer(person).send().await.expect(200).await;
         let ticket = new_ticket(cloud, person, json!({})).await;
         let path = format!("/v1/topics/default.telemetry?ticket={ticket}");
-        let topic = socket(&cloud.user(), &path, None, None).await.unwrap();
+        let topic = cloud.user().websocket(&path, &[]).await.unwrap();
         let ticket = new_ticket(cloud, person, json!({"device": device, "service": "web"})).await;
         let events = Events { answer, text: String::new() };
         let (person, device) = (person.to_owned(), device.to_owned());
@@ -120,13 +115,13 @@ impl Held {
         }
         let ticket = new_ticket(cloud, &self.person, json!({"device": self.device, "service": "web"})).await;
         let path = format!("/d/{}/web/ws?ticket={ticket}", self.device);
-        assert!(socket(&cloud.user(), &path, None, None).await.is_ok(), "control: a ticket opens it");
+        assert!(cloud.user().websocket(&path, &[]).await.is_ok(), "control: a ticket opens it");
     }
 
     /// None of it works. The holder still hears of `beside`, and of `device` no more.
     pub(super) async fn has_ended(&mut self, cloud: &Cloud, [device, beside]: [&Device; 2], why: &str) {
         let path = format!("/d/{}/web/ws?ticket={}", self.device, self.ticket);
-        let refused = socket(&cloud.user(), &path, None, None).await.err();
+        let refused = cloud.user().websocket(&path, &[]).await.err();
         assert!(matches!(refused, Some(401 | 403)), "{why}: the ticket that was not used: {refused:?}");
         self.streams.have_ended(why).await;
         assert_eq!(closed(&mut self.topic).await, Some(4403), "{why}: the topic");
@@ -164,29 +159,8 @@ async fn new_ticket(cloud: &Cloud, person: &str, asked: Value) -> String {
     answer.expect(201).await.json().await["ticket"].as_str().unwrap().to_owned()
 }
 
-/// Opens a WebSocket, or the status that refused it.
-async fn socket(
-    door: &Door,
-    path: &str,
-    token: Option<&str>,
-    protocol: Option<&'static str>,
-) -> Result<Socket, u16> {
-    let mut request = door.url(path).replacen("https", "wss", 1).into_client_request().unwrap();
-    if let Some(token) = token {
-        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-    }
-    if let Some(protocol) = protocol {
-        request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
-    }
-    match client_async(request, door.connect().await).await {
-        Ok((socket, _)) => Ok(socket),
-        Err(Error::Http(response)) => Err(response.status().as_u16()),
-        Err(other) => panic!("{path}: {other}"),
-    }
-}
-
 /// Waits for the end; the code of a close, if there was one.
-async fn closed(socket: &mut Socket) -> Option<u16> {
+async fn closed(socket: &mut WebSocket) -> Option<u16> {
     let ended = timeout(SOON, async {
         loop {
             match socket.next().await {

@@ -18,6 +18,7 @@ struct Scene {
     cloud: Cloud,
     alice: String,
     mirror: Service,
+    _web: Service,
     _devices: [Device; 2],
 }
 
@@ -33,9 +34,7 @@ impl Scene {
         let second = Device::enrol_and_run(&cloud, "cam-02", &[("web", mirror.url("http"))]).await;
         let alice = cloud.user_id(&provider.token("alice")).await;
         cloud.grant("cam-01", &alice, json!({"level": "operator"})).await;
-        // Kept for as long as the scene, and never looked at.
-        std::mem::forget(web);
-        Self { provider, cloud, alice, mirror, _devices: [first, second] }
+        Self { provider, cloud, alice, mirror, _web: web, _devices: [first, second] }
     }
 
     async fn signed_in(&self) -> Browser {
