@@ -1,4 +1,5 @@
-//! Where the programs are: next to the running test, built if they are missing.
+//! Where the programs are: next to the running test, or where `PROGRAMS` says (the long proofs take optimised ones);
+//! built if they are missing.
 
 use std::{
     path::{Path, PathBuf},
@@ -29,14 +30,19 @@ pub fn workspace() -> &'static Path {
 fn built() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
-        let this = std::env::current_exe().expect("a test has a file");
-        let directory = this.parent().expect("a file has a directory");
-        let directory = if directory.ends_with("deps") { directory.parent().unwrap() } else { directory };
+        let directory = std::env::var_os("PROGRAMS")
+            .map_or_else(beside_this_test, |directory| workspace().join(PathBuf::from(directory)));
         if !["tcpmux", "tcpmux-client", "bench"].iter().all(|name| directory.join(name).exists()) {
-            build(directory);
+            build(&directory);
         }
-        directory.to_owned()
+        directory
     })
+}
+
+fn beside_this_test() -> PathBuf {
+    let this = std::env::current_exe().expect("a test has a file");
+    let directory = this.parent().expect("a file has a directory");
+    if directory.ends_with("deps") { directory.parent().unwrap() } else { directory }.to_owned()
 }
 
 fn build(directory: &Path) {

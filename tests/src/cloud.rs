@@ -148,12 +148,13 @@ impl Cloud {
 
     /// An enrolment string for a device, which names the address where devices come in here.
     pub async fn enrolment_string(&self, device: &str) -> String {
+        self.enrolment_string_through(self.device_address(), device).await
+    }
+
+    /// The same, with another address to dial: of something that leads here.
+    pub async fn enrolment_string_through(&self, address: SocketAddr, device: &str) -> String {
         let passcode = self.passcode(device).await;
-        format!(
-            "tcpmux://{}/?ca={}&otp={passcode}&device={device}",
-            self.device_address(),
-            self.fingerprint()
-        )
+        format!("tcpmux://{address}/?ca={}&otp={passcode}&device={device}", self.fingerprint())
     }
 
     /// A proxy token from the admin door.

@@ -16,11 +16,10 @@ use std::{
     time::Duration,
 };
 
-use tests::{Cloud, Device, EnrolledDevice, Process, Service, eventually};
+use tests::{Cloud, Device, EnrolledDevice, Look, Process, Relay, Service, eventually};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
+    net::TcpStream,
 };
 
 #[tokio::test]
@@ -71,7 +70,9 @@ async fn a_small_request_over_a_published_port_is_few_calls_on_sockets() {
 struct Scene {
     cloud: Cloud,
     device: Device,
-    relay: Relay,
+    /// To the cloud, to the device.
+    records: [Arc<AtomicU64>; 2],
+    _relay: Relay,
     _service: Service,
 }
 
@@ -85,12 +86,13 @@ impl Scene {
         .await;
         let config = "[[publish]]\nlisten = \"127.0.0.1:0\"\ndevice = \"cam-01\"\nservice = \"web\"\n";
         let cloud = Cloud::plan().config(config).start().await;
-        let address = cloud.device_address().to_string();
-        let relay = Relay::start(address.clone()).await;
-        let text = cloud.enrolment_string("cam-01").await.replace(&address, &relay.address);
+        let records: [Arc<AtomicU64>; 2] = Default::default();
+        let counts = records.clone();
+        let relay = Relay::start(cloud.device_address(), move |way| counting(&counts[way as usize])).await;
+        let text = cloud.enrolment_string_through(relay.address(), "cam-01").await;
         let device = EnrolledDevice::enrol_with(&text, "cam-01").await.run(&[("web", service.url("http"))]);
         cloud.until_online("cam-01", true, Duration::from_secs(20)).await;
-        Self { cloud, device, relay, _service: service }
+        Self { cloud, device, records, _relay: relay, _service: service }
     }
 
     /// A connection to the published port.
@@ -102,7 +104,7 @@ impl Scene {
     }
 
     fn records(&self) -> [u64; 2] {
-        [&self.relay.to_cloud, &self.relay.to_device].map(|count| count.load(Ordering::SeqCst))
+        self.records.each_ref().map(|count| count.load(Ordering::SeqCst))
     }
 
     /// For each of the requests since.
@@ -132,51 +134,12 @@ fn within(what: &str, counted: f64, bound: f64) {
     );
 }
 
-/// Passes bytes on and counts the TLS records with application data in them.
-struct Relay {
-    address: String,
-    to_cloud: Arc<AtomicU64>,
-    to_device: Arc<AtomicU64>,
-    _accepting: JoinSet<()>,
-}
-
-impl Relay {
-    async fn start(cloud: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let (to_cloud, to_device) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
-        let counts = (Arc::clone(&to_cloud), Arc::clone(&to_device));
-        let mut accepting = JoinSet::new();
-        accepting.spawn(async move {
-            let mut passing = JoinSet::new();
-            while let Ok((device, _)) = listener.accept().await {
-                let cloud = TcpStream::connect(&cloud).await.unwrap();
-                for socket in [&device, &cloud] {
-                    socket.set_nodelay(true).unwrap();
-                }
-                let ((device_in, device_out), (cloud_in, cloud_out)) =
-                    (device.into_split(), cloud.into_split());
-                passing.spawn(pass(device_in, cloud_out, Arc::clone(&counts.0)));
-                passing.spawn(pass(cloud_in, device_out, Arc::clone(&counts.1)));
-            }
-        });
-        Self { address, to_cloud, to_device, _accepting: accepting }
-    }
-}
-
-async fn pass(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    count: Arc<AtomicU64>,
-) {
-    let (mut records, mut buffer) = (Records::default(), vec![0; 64 * 1024]);
-    while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        // Counted before it can be answered.
-        count.fetch_add(records.read(&buffer[..length]), Ordering::SeqCst);
-        if to.write_all(&buffer[..length]).await.is_err() {
-            return;
-        }
-    }
+/// Counts the TLS records with application data in them.
+fn counting(count: &Arc<AtomicU64>) -> Look {
+    let (mut records, count) = (Records::default(), Arc::clone(count));
+    Box::new(move |bytes| {
+        count.fetch_add(records.read(bytes), Ordering::SeqCst);
+    })
 }
 
 /// Where in which record the bytes of one direction are.

@@ -14,6 +14,7 @@ mod audit;
 mod claims;
 mod commands;
 mod costs;
+mod cuts;
 mod device_gateway;
 
 mod keepers {

@@ -24,4 +24,4 @@ mod silent_sockets;
 mod slow_readers;
 mod stalled;
 mod twins;
-mod vitals;
+pub(crate) mod vitals;

@@ -71,12 +71,12 @@ pub(super) async fn until_descriptors(process: u32, before: usize) {
 
 /// Tells a figure, for whoever reads what a passing test says.
 #[expect(clippy::print_stdout, reason = "figures are read by people")]
-pub(super) fn tell(figure: String) {
+pub(crate) fn tell(figure: String) {
     println!("{figure}");
 }
 
 /// A number that whoever runs a proof may set.
-pub(super) fn setting(name: &str, otherwise: usize) -> usize {
+pub(crate) fn setting(name: &str, otherwise: usize) -> usize {
     std::env::var(name).map_or(otherwise, |text| text.parse().expect("a whole number"))
 }
 
