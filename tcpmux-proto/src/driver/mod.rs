@@ -1,6 +1,7 @@
 //! The one task of a tunnel: moves bytes between the connection and the session.
 
 use std::{
+    cell::Cell,
     future::Future,
     io::{self, IoSlice},
     pin::{Pin, pin},
@@ -32,9 +33,9 @@ pub struct Driver<IO> {
     io: IO,
     shared: Arc<Shared>,
     write_progress: Duration,
-    /// Taken when bytes arrive, given back when it has been quiet: an idle tunnel holds no buffer.
-    input: BytesMut,
     heard: Instant,
+    /// Bytes came since memory was last given back.
+    stirred: bool,
     outbox: Outbox,
     unflushed: bool,
     /// Set while the socket takes nothing although bytes wait.
@@ -76,14 +77,20 @@ enum Turn {
     Yields,
 }
 
+thread_local! {
+    /// What this thread's drivers read into, one after the other. Between two polls nothing is in it, so no tunnel needs
+    /// one of its own: with thousands of them it was freed memory between live ones, which no allocator gives back.
+    static INPUT: Cell<BytesMut> = Cell::default();
+}
+
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
     pub(crate) fn new(io: IO, shared: Arc<Shared>, write_progress: Duration, now: Instant) -> Self {
         Self {
             io,
             shared,
             write_progress,
-            input: BytesMut::new(),
             heard: now,
+            stirred: false,
             outbox: Outbox::default(),
             unflushed: false,
             stuck: None,
@@ -101,8 +108,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
             self.detail = Some(format!("the connection took no byte for {:?}", self.write_progress));
             return self.end(End::Silent);
         }
-        if self.may_release() && at >= self.heard + KEEP_BUFFER {
-            self.input = BytesMut::new();
+        if self.may_release() && at >= self.heard + KEEP {
+            self.stirred = false;
             self.outbox.release();
             self.shared.look().shrink();
         }
@@ -116,25 +123,26 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
 
     /// Reads until the connection has no more, whatever waits to be written.
     fn poll_input(&mut self, cx: &mut Context<'_>, at: Instant) -> Turn {
+        let mut input = INPUT.take();
+        let turn = self.read(cx, at, &mut input);
+        INPUT.set(input);
+        turn
+    }
+
+    /// The session takes all of what one read brings: `input` is empty before and after.
+    fn read(&mut self, cx: &mut Context<'_>, at: Instant, input: &mut BytesMut) -> Turn {
         for _ in 0..READS_A_TURN {
             if self.closing.as_ref().is_some_and(|closing| closing.peer_gone) {
                 return Turn::Waits;
             }
-            let fresh = self.input.capacity() == 0;
-            self.input.reserve(READ_AT_LEAST.max(if fresh { READ_BUFFER } else { 0 }));
-            let read = pin!(self.io.read_buf(&mut self.input)).poll(cx);
-            match read {
-                Poll::Pending => {
-                    if fresh {
-                        self.input = BytesMut::new();
-                    }
-                    return Turn::Waits;
-                }
+            let fresh = input.capacity() == 0;
+            input.reserve(if fresh { READ_BUFFER } else { READ_AT_LEAST });
+            match pin!(self.io.read_buf(input)).poll(cx) {
+                Poll::Pending => return Turn::Waits,
                 Poll::Ready(Ok(0)) => self.on_peer_gone(None),
                 Poll::Ready(Err(error)) => self.on_peer_gone(Some(error)),
                 Poll::Ready(Ok(_)) => {
-                    self.heard = at;
-                    let input = &mut self.input;
+                    (self.heard, self.stirred) = (at, true);
                     self.shared.act(|state, now| {
                         state.last_heard = at;
                         state.session.receive(input, now);
@@ -215,7 +223,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
     }
 
     fn may_release(&self) -> bool {
-        self.input.capacity() > 0 && self.outbox.is_empty()
+        self.stirred && self.outbox.is_empty()
     }
 
     fn end(&self, end: End) {
@@ -259,8 +267,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
         let session = state.session.deadline().map(|at| self.shared.instant(at));
         let sweep = state.arrivals.as_ref().and_then(|arrivals| arrivals.sweep);
         let stuck = self.stuck.as_ref().map(|stuck| stuck.since + self.write_progress);
-        let buffer = self.may_release().then(|| self.heard + KEEP_BUFFER);
-        [session, sweep, stuck, buffer].into_iter().flatten().min()
+        let release = self.may_release().then(|| self.heard + KEEP);
+        [session, sweep, stuck, release].into_iter().flatten().min()
     }
 
     /// Sets the timer; `true` when a deadline has come already.
@@ -346,8 +354,8 @@ fn detail_of(end: End) -> Option<String> {
 /// Room of a fresh read buffer, and the least room a read is worth.
 const READ_BUFFER: usize = 64 * 1024;
 const READ_AT_LEAST: usize = 16 * 1024;
-/// How long a quiet tunnel keeps its buffer.
-const KEEP_BUFFER: Duration = Duration::from_secs(1);
+/// How long a quiet tunnel keeps the memory of a busy one.
+const KEEP: Duration = Duration::from_secs(1);
 /// Below the first mark the outbox is filled up to the second: what is framed can no longer be overtaken.
 const OUTBOX_LOW: usize = 32 * 1024;
 const OUTBOX_HIGH: usize = 64 * 1024;
