@@ -1,13 +1,14 @@
 //! Devices that call over HTTP: from a device token, or from the client certificate of the connection, to a proven
 //! device.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ca::{DeviceCertificate, DeviceNaming};
 use http::{HeaderMap, header::AUTHORIZATION};
 use model::{Code, DeviceActor, DoorKey, Refusal, Timestamp};
-use registry::{Admission, Presented};
+use registry::{Admission, NotAdmitted, Presented};
 use runtime::{http::ConnectionInfo, jose::bearer};
+use tokio::time::timeout;
 
 use crate::device_tokens::DeviceTokens;
 
@@ -41,10 +42,12 @@ impl DeviceGuard {
     ) -> Result<DeviceActor, Refusal> {
         let shows_certificate = connection.is_some_and(|connection| !connection.certificates.is_empty());
         let Some(tokens) = self.tokens.as_ref().filter(|_| headers.contains_key(AUTHORIZATION)) else {
-            return self.by_certificate(connection, door_key, now);
+            return self.by_certificate(connection, door_key, now).await;
         };
         let device = tokens.prove(bearer(headers)?, door_key).await?;
-        if shows_certificate && self.by_certificate(connection, door_key, now)?.device() != device.device() {
+        if shows_certificate
+            && self.by_certificate(connection, door_key, now).await?.device() != device.device()
+        {
             return Err(Refusal::new(
                 Code::NotGranted,
                 "the token is of another device than the certificate",
@@ -54,7 +57,7 @@ impl DeviceGuard {
     }
 
     /// The device at the other end, by its certificate alone: a token that is shown beside it says nothing here.
-    pub(crate) fn prove_by_certificate(
+    pub(crate) async fn prove_by_certificate(
         &self,
         connection: Option<&ConnectionInfo>,
         door_key: &DoorKey,
@@ -66,11 +69,11 @@ impl DeviceGuard {
                 "this needs the device's client certificate in the handshake; a token is not enough",
             ));
         }
-        self.by_certificate(connection, door_key, now)
+        self.by_certificate(connection, door_key, now).await
     }
 
     /// The handshake has verified the chain and that the device holds the key.
-    fn by_certificate(
+    async fn by_certificate(
         &self,
         connection: Option<&ConnectionInfo>,
         door_key: &DoorKey,
@@ -91,7 +94,22 @@ impl DeviceGuard {
             device: self.naming.device(&certificate).map_err(|reason| refused(&reason))?,
             not_after: certificate.not_after(),
         };
-        let admitted = self.admission.admit(&presented, now).map_err(|reason| refused(&reason))?;
+        let mut admitted = self.admission.admit(&presented, now);
+        if admitted == Err(NotAdmitted::Unread) {
+            let _ = timeout(READ_WITHIN, self.admission.read(presented.fingerprint)).await;
+            admitted = self.admission.admit(&presented, now);
+        }
+        let admitted = admitted.map_err(|reason| match reason {
+            NotAdmitted::Unread => Refusal::new(
+                Code::Unavailable,
+                "this cloud has just started and has not read the certificate's row yet; try again",
+            )
+            .retry_after(2),
+            reason => refused(&reason),
+        })?;
         Ok(DeviceActor::new(door_key, admitted.device, admitted.fingerprint))
     }
 }
+
+/// How long a row may take that is read because somebody asks with its certificate.
+const READ_WITHIN: Duration = Duration::from_secs(5);

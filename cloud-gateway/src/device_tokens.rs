@@ -111,7 +111,7 @@ impl DeviceTokens {
             Refusal::new(Code::NotGranted, "this device is not admitted any more")
         };
         // The view decides for tokens as for handshakes: a certificate that ended takes its tokens along.
-        let entry = self.registry.certificates().lookup(certificate);
+        let entry = self.registry.certificates().lookup_or_read(certificate).await;
         let entry = entry.filter(|entry| entry.device == device && entry.not_after > now);
         match entry.map(|entry| entry.status) {
             Some(CertificateStatus::Active) => {}

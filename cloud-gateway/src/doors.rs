@@ -130,7 +130,7 @@ impl Gate {
             Caller::DeviceCertificate => {
                 let devices = proofs.devices.as_ref().ok_or_else(no_devices)?;
                 let (door_key, now) = (&proofs.door_key, proofs.clock.now());
-                let device = devices.prove_by_certificate(connection.as_ref(), door_key, now)?;
+                let device = devices.prove_by_certificate(connection.as_ref(), door_key, now).await?;
                 request.extensions_mut().insert(device);
             }
         }

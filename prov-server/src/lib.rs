@@ -16,6 +16,7 @@ mod doors;
 mod enrolling;
 mod est;
 mod fault;
+mod filling;
 mod finishing;
 mod first_use;
 #[cfg(feature = "fuzzing")]

@@ -10,7 +10,6 @@ use tokio::time::Instant;
 
 use crate::{
     Config,
-    finishing::entry,
     issuing::{IssueError, Issuing},
     limits::Failures,
     publishing::Published,
@@ -40,8 +39,8 @@ pub enum StartError {
 }
 
 impl Provisioning {
-    /// Fills the doors' view, finishes what an earlier process left unfinished, publishes the lists,
-    /// and begins to note first uses. Opens no door: see [`Self::admin_routes`] and [`Self::device_routes`].
+    /// Finishes what an earlier process left unfinished, publishes the lists, and begins to fill the doors' view and to
+    /// note first uses. Opens no door: see [`Self::admin_routes`] and [`Self::device_routes`].
     pub async fn start(
         config: Config,
         store: Store,
@@ -63,8 +62,9 @@ impl Provisioning {
             clock,
             tasks,
         });
+        let wanted = this.registry.certificates().begin_filling();
         this.recover().await?;
-        this.fill_view().await?;
+        this.tasks.spawn(Arc::clone(&this).fill_view(wanted));
         for issuer in [IssuerName::Devices, IssuerName::Services] {
             // Without a list the doors still work; the hourly round tries again.
             if let Err(error) = this.list(issuer).await {
@@ -75,18 +75,6 @@ impl Provisioning {
         this.tasks.spawn(Arc::clone(&this).note_alarms(this.registry.subscribe()));
         this.tasks.spawn(Arc::clone(&this).keep_house());
         Ok(this)
-    }
-
-    /// Puts every device certificate that can still open a door into the view.
-    async fn fill_view(&self) -> Result<(), StoreError> {
-        let now = self.clock.now();
-        let mut last = 0;
-        loop {
-            let page = self.store.unexpired_certificates(now, last, VIEW_PAGE).await?;
-            let Some(end) = page.last() else { return Ok(()) };
-            last = end.id;
-            self.registry.certificates().load(page.iter().filter_map(entry));
-        }
     }
 
     /// Once an hour: lists that are due, and what can be forgotten.
@@ -135,6 +123,5 @@ impl From<IssueError> for StartError {
     }
 }
 
-const VIEW_PAGE: u32 = 5000;
 const ROUND: Duration = Duration::from_secs(3600);
 const PASSCODES_KEPT: Duration = Duration::from_secs(30 * 86_400);

@@ -2,11 +2,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError, RwLock},
+    sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use model::{CertificateStatus, DeviceRef, Fingerprint, TenantName, Timestamp};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// What a device showed in a handshake whose chain has verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,9 @@ pub struct Admitted {
 /// Why a certificate opens no door, although its chain verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotAdmitted {
+    /// Its row may not have been read yet: this process has just begun. See [`Admission::read`].
+    #[error("the certificate's registry row was not read yet")]
+    Unread,
     /// Nobody here issued it: the sign of a stolen CA key, or of a restored backup.
     #[error("the certificate is not in the registry")]
     Unknown,
@@ -61,6 +64,19 @@ pub enum NotAdmitted {
 pub trait Admission: Send + Sync + std::fmt::Debug {
     /// The device behind the certificate, or why not. Called for every handshake; must not block.
     fn admit(&self, presented: &Presented, now: Timestamp) -> Result<Admitted, NotAdmitted>;
+
+    /// Asks for the row of a certificate that was [`NotAdmitted::Unread`]. When the receiver resolves or fails, ask
+    /// again; what is unread still may come later.
+    fn read(&self, fingerprint: Fingerprint) -> oneshot::Receiver<()>;
+}
+
+/// A certificate whose row somebody waits for while the view is being filled.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Which.
+    pub fingerprint: Fingerprint,
+    /// To be told once its row, if there is one, is in the view.
+    pub done: oneshot::Sender<()>,
 }
 
 /// A certificate as the view keeps it.
@@ -80,56 +96,110 @@ pub struct CertificateEntry {
 
 /// Every unexpired certificate of the deployment. Bounded by the certificate registry, about 150
 /// bytes a row.
+///
+/// It may be filled while the doors are open already: [`Self::begin_filling`], any number of [`Self::fill`], then
+/// [`Self::end_filling`]. Meanwhile a certificate that is not in it is not unknown but [`NotAdmitted::Unread`], and
+/// its row is asked for by itself. What happens to certificates meanwhile counts, whatever the rows said that were read before it.
 #[derive(Debug)]
 pub struct CertificateView {
-    entries: RwLock<HashMap<Fingerprint, CertificateEntry>>,
+    entries: RwLock<Entries>,
     first_use: mpsc::Sender<Fingerprint>,
     first_uses: Mutex<Option<mpsc::Receiver<Fingerprint>>>,
+    wanted: mpsc::Sender<Wanted>,
+    wants: Mutex<Option<mpsc::Receiver<Wanted>>>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    rows: HashMap<Fingerprint, CertificateEntry>,
+    /// While rows are still missing: the new status of certificates that are not in yet. Bounded by the acts that
+    /// change certificates in the seconds after a start, each a transaction of its own.
+    filling: Option<HashMap<Fingerprint, CertificateStatus>>,
 }
 
 impl Default for CertificateView {
     fn default() -> Self {
         let (first_use, first_uses) = mpsc::channel(FIRST_USES_QUEUED);
-        Self { entries: RwLock::default(), first_use, first_uses: Mutex::new(Some(first_uses)) }
+        let (wanted, wants) = mpsc::channel(WANTED_QUEUED);
+        Self {
+            entries: RwLock::default(),
+            first_use,
+            first_uses: Mutex::new(Some(first_uses)),
+            wanted,
+            wants: Mutex::new(Some(wants)),
+        }
     }
 }
 
 impl CertificateView {
     /// Adds or replaces a row.
     pub fn put(&self, entry: CertificateEntry) {
-        self.write().insert(entry.fingerprint, entry);
+        self.write().rows.insert(entry.fingerprint, entry);
     }
 
-    /// Adds many rows, as at start.
-    pub fn load(&self, entries: impl IntoIterator<Item = CertificateEntry>) {
-        let mut all = self.write();
-        for entry in entries {
-            all.insert(entry.fingerprint, entry);
+    /// From now on rows are missing, and what is not here is unread. Returns the certificates that somebody waits
+    /// for; there is one taker.
+    pub fn begin_filling(&self) -> mpsc::Receiver<Wanted> {
+        self.write().filling.get_or_insert_default();
+        let taken = self.wants.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // As with first uses, a second taker sees its mistake at once.
+        taken.unwrap_or_else(|| mpsc::channel(1).1)
+    }
+
+    /// Adds rows as they were read. What is here already is newer.
+    pub fn fill(&self, entries: impl IntoIterator<Item = CertificateEntry>) {
+        let Entries { rows, filling } = &mut *self.write();
+        for mut entry in entries {
+            if let Some(status) = filling.as_mut().and_then(|changed| changed.remove(&entry.fingerprint)) {
+                entry.set_status(status);
+            }
+            rows.entry(entry.fingerprint).or_insert(entry);
         }
+    }
+
+    /// Every row is here: what is not is unknown.
+    pub fn end_filling(&self) {
+        self.write().filling = None;
     }
 
     /// The row of a certificate.
     pub fn lookup(&self, fingerprint: Fingerprint) -> Option<CertificateEntry> {
-        self.read().get(&fingerprint).cloned()
+        self.entries().rows.get(&fingerprint).cloned()
+    }
+
+    /// The same while the view is being filled: a row that is not here yet is waited for.
+    pub async fn lookup_or_read(&self, fingerprint: Fingerprint) -> Option<CertificateEntry> {
+        let is_unread = {
+            let Entries { rows, filling } = &*self.entries();
+            filling.is_some() && !rows.contains_key(&fingerprint)
+        };
+        if is_unread {
+            let _ = self.read(fingerprint).await;
+        }
+        self.lookup(fingerprint)
     }
 
     /// Changes a row's status. A revoked certificate stays revoked.
     pub fn set_status(&self, fingerprint: Fingerprint, status: CertificateStatus) {
-        if let Some(entry) = self.write().get_mut(&fingerprint)
-            && entry.status != CertificateStatus::Revoked
-        {
-            entry.status = status;
+        let Entries { rows, filling } = &mut *self.write();
+        if let Some(entry) = rows.get_mut(&fingerprint) {
+            entry.set_status(status);
+        } else if let Some(changed) = filling {
+            let noted = changed.entry(fingerprint).or_insert(status);
+            if *noted != CertificateStatus::Revoked {
+                *noted = status;
+            }
         }
     }
 
     /// Forgets certificates that ended before `now`; a door refuses them as expired by their own words.
     pub fn forget_expired(&self, now: Timestamp) {
-        self.write().retain(|_, entry| entry.not_after > now);
+        self.write().rows.retain(|_, entry| entry.not_after > now);
     }
 
     /// How many rows there are.
     pub fn len(&self) -> usize {
-        self.read().len()
+        self.entries().rows.len()
     }
 
     /// Whether there are none.
@@ -143,20 +213,29 @@ impl CertificateView {
         taken.unwrap_or_else(|| mpsc::channel(1).1)
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<Fingerprint, CertificateEntry>> {
+    fn entries(&self) -> RwLockReadGuard<'_, Entries> {
         self.entries.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<Fingerprint, CertificateEntry>> {
+    fn write(&self) -> RwLockWriteGuard<'_, Entries> {
         self.entries.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CertificateEntry {
+    fn set_status(&mut self, status: CertificateStatus) {
+        if self.status != CertificateStatus::Revoked {
+            self.status = status;
+        }
     }
 }
 
 impl Admission for CertificateView {
     fn admit(&self, presented: &Presented, now: Timestamp) -> Result<Admitted, NotAdmitted> {
         let used = {
-            let entries = self.read();
-            let entry = entries.get(&presented.fingerprint).ok_or(NotAdmitted::Unknown)?;
+            let Entries { rows, filling } = &*self.entries();
+            let absent = if filling.is_some() { NotAdmitted::Unread } else { NotAdmitted::Unknown };
+            let entry = rows.get(&presented.fingerprint).ok_or(absent)?;
             if entry.device != presented.device {
                 return Err(NotAdmitted::OtherDevice);
             }
@@ -174,7 +253,7 @@ impl Admission for CertificateView {
         // If the queue is full, the flag stays down and the next use tells again.
         if !used
             && self.first_use.try_send(presented.fingerprint).is_ok()
-            && let Some(entry) = self.write().get_mut(&presented.fingerprint)
+            && let Some(entry) = self.write().rows.get_mut(&presented.fingerprint)
         {
             entry.used = true;
         }
@@ -183,6 +262,13 @@ impl Admission for CertificateView {
             fingerprint: presented.fingerprint,
             not_after: presented.not_after,
         })
+    }
+
+    fn read(&self, fingerprint: Fingerprint) -> oneshot::Receiver<()> {
+        let (done, receiver) = oneshot::channel();
+        // If the queue is full, or nobody reads any more, the receiver fails at once.
+        let _ = self.wanted.try_send(Wanted { fingerprint, done });
+        receiver
     }
 }
 
@@ -214,9 +300,15 @@ impl Admission for AnyOfThisAuthority {
             not_after: presented.not_after,
         })
     }
+
+    fn read(&self, _: Fingerprint) -> oneshot::Receiver<()> {
+        oneshot::channel().1
+    }
 }
 
 const FIRST_USES_QUEUED: usize = 1024;
+/// As many as may be in their handshakes at once: those who wait here hold a connection each.
+const WANTED_QUEUED: usize = 8192;
 
 #[cfg(test)]
 mod tests {
@@ -265,6 +357,40 @@ mod tests {
         view.put(entry(CertificateStatus::Revoked));
         view.set_status(Fingerprint([1; 32]), CertificateStatus::Active);
         assert_eq!(view.admit(&presented(), Timestamp(1)), Err(NotAdmitted::Revoked));
+    }
+
+    #[test]
+    fn while_rows_are_missing_nobody_is_unknown_and_what_changed_meanwhile_counts() {
+        let view = CertificateView::default();
+        let mut wanted = view.begin_filling();
+        assert_eq!(view.admit(&presented(), Timestamp(1)), Err(NotAdmitted::Unread));
+        let mut read = view.read(Fingerprint([1; 32]));
+        let want = wanted.try_recv().unwrap();
+        assert_eq!(want.fingerprint, Fingerprint([1; 32]));
+        // Revoked after its page was read and before the page is put in.
+        view.set_status(Fingerprint([1; 32]), CertificateStatus::Revoked);
+        view.set_status(Fingerprint([1; 32]), CertificateStatus::Retired);
+        view.fill([entry(CertificateStatus::Active)]);
+        want.done.send(()).unwrap();
+        assert_eq!(read.try_recv(), Ok(()));
+        assert_eq!(view.admit(&presented(), Timestamp(1)), Err(NotAdmitted::Revoked));
+        // A row that was read before it changed comes late.
+        view.fill([entry(CertificateStatus::Active)]);
+        assert_eq!(view.admit(&presented(), Timestamp(1)), Err(NotAdmitted::Revoked));
+        let other = Presented { fingerprint: Fingerprint([2; 32]), ..presented() };
+        view.set_status(other.fingerprint, CertificateStatus::Retired);
+        assert_eq!(view.admit(&other, Timestamp(1)), Err(NotAdmitted::Unread));
+        view.end_filling();
+        assert_eq!(view.admit(&other, Timestamp(1)), Err(NotAdmitted::Unknown));
+    }
+
+    #[tokio::test]
+    async fn a_row_that_nobody_will_read_is_not_waited_for() {
+        let view = CertificateView::default();
+        drop(view.begin_filling());
+        assert_eq!(view.lookup_or_read(Fingerprint([1; 32])).await, None);
+        view.put(entry(CertificateStatus::Active));
+        assert!(view.lookup_or_read(Fingerprint([1; 32])).await.is_some());
     }
 
     #[test]

@@ -26,6 +26,7 @@ use tokio::sync::{broadcast, mpsc};
 
 pub use certificates::{
     Admission, Admitted, AnyOfThisAuthority, CertificateEntry, CertificateView, NotAdmitted, Presented,
+    Wanted,
 };
 pub use error::{RegistryError, TICKETS_KEPT, TICKETS_PER_USER};
 pub use grants::{CHANGES_KEPT, GrantChange, GrantView};

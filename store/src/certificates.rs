@@ -90,6 +90,23 @@ pub struct IssuanceRow {
     pub der: Option<Vec<u8>>,
 }
 
+/// What a door has to know of a device's certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoorCertificate {
+    /// Number in the order of making.
+    pub id: u64,
+    /// SHA-256 of the DER.
+    pub fingerprint: Fingerprint,
+    /// Whose.
+    pub device: DeviceRef,
+    /// Usable?
+    pub status: CertificateStatus,
+    /// Its end.
+    pub not_after: Timestamp,
+    /// Whether it opened a door before.
+    pub used: bool,
+}
+
 impl Store {
     /// A certificate by its fingerprint, with its octets.
     pub async fn certificate(&self, fingerprint: Fingerprint) -> Result<Option<IssuanceRow>, StoreError> {
@@ -143,19 +160,19 @@ impl Store {
     }
 
     /// Device certificates that end after a moment, after a row number, at most `limit`: what the
-    /// doors' view is filled with at start.
-    pub async fn unexpired_certificates(
+    /// doors' view is filled with after a start.
+    pub async fn door_certificates(
         &self,
         ends_after: Timestamp,
         after: u64,
         limit: u32,
-    ) -> Result<Vec<CertificateRow>, StoreError> {
+    ) -> Result<Vec<DoorCertificate>, StoreError> {
         let after = i64::try_from(after).unwrap_or(i64::MAX);
         self.read(move |c| {
             Box::pin(async move {
                 let rows = sqlx::query(
-                    "SELECT id, serial, issuer, tenant, device, name, status, spki_sha256, passcode, parent,
-                         not_before, not_after, created_at, issued_at, first_used_at, fingerprint
+                    "SELECT id, fingerprint, tenant, device, status, not_after,
+                         first_used_at IS NOT NULL AS used
                      FROM certificates
                      WHERE id > ? AND not_after > ? AND issuer = 'devices' AND fingerprint IS NOT NULL
                      ORDER BY id LIMIT ?",
@@ -165,7 +182,7 @@ impl Store {
                 .bind(limit)
                 .fetch_all(c)
                 .await?;
-                rows.iter().map(certificate_row).collect()
+                rows.iter().map(door_certificate).collect()
             })
         })
         .await
@@ -233,6 +250,17 @@ pub(crate) fn certificate_row(row: &SqliteRow) -> Result<CertificateRow, StoreEr
         issued_at: column::optional_time(row, "issued_at")?,
         first_used_at: column::optional_time(row, "first_used_at")?,
         fingerprint: column::fingerprint(row, "fingerprint")?,
+    })
+}
+
+fn door_certificate(row: &SqliteRow) -> Result<DoorCertificate, StoreError> {
+    Ok(DoorCertificate {
+        id: column::number("id", row.try_get("id")?)?,
+        fingerprint: Fingerprint(column::octets(row, "fingerprint")?),
+        device: DeviceRef::new(column::text(row, "tenant")?, column::text(row, "device")?),
+        status: column::text(row, "status")?,
+        not_after: column::time(row, "not_after")?,
+        used: row.try_get("used")?,
     })
 }
 

@@ -47,7 +47,7 @@ mod writer;
 
 pub use audit::{AuditEntry, AuditRow};
 pub use audit_chain::{AuditBreak, AuditChain};
-pub use certificates::{CertificateRow, IssuanceRow, IssuerName, Subject};
+pub use certificates::{CertificateRow, DoorCertificate, IssuanceRow, IssuerName, Subject};
 pub use claims::{Claim, ClaimCodeRow, ClaimState, Claimable};
 pub use connections::{ConnectionFact, ConnectionRow};
 pub use crls::CrlRow;

@@ -9,7 +9,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use ca::IdentityError;
 use model::{ClaimDigest, DisconnectCause, Event, Generation, SessionId};
-use registry::{Presented, SessionRecord};
+use registry::{NotAdmitted, Presented, SessionRecord};
 use tcpmux_proto::{
     CloudControl, CloudHandshake, CloudMessage, Ended, GreetError, Greeting, Hello, Replaced, SessionHandle,
     SessionLimits, Welcome,
@@ -112,7 +112,7 @@ impl TunnelServer {
             Err(error) => Err(NoSession::Identity(error.clone())),
             Ok(_) if self.draining.borrow().is_some() => Err(NoSession::Draining),
             Ok(_) if !arrival.has_seat => Err(NoSession::Full),
-            Ok(presented) => self.decide(presented, hello),
+            Ok(presented) => self.decide(presented, hello).await,
         };
         let presented = arrival.presented.ok();
         if let Err(no) = admitted {
@@ -129,7 +129,9 @@ impl TunnelServer {
 
     /// Tells those who audit that a certificate whose chain verified was not admitted.
     fn raise_alarm(&self, no: &NoSession, presented: Option<&Presented>) {
-        if let (NoSession::Admission(reason), Some(presented)) = (no, presented) {
+        if let (NoSession::Admission(reason), Some(presented)) = (no, presented)
+            && *reason != NotAdmitted::Unread
+        {
             self.registry.publish(Event::DeviceRefused {
                 device: presented.device.clone(),
                 certificate: presented.fingerprint,
@@ -140,8 +142,8 @@ impl TunnelServer {
     }
 
     /// Whether a device with this certificate and hello may have a session now.
-    fn decide(&self, presented: &Presented, hello: &Hello) -> Result<(), NoSession> {
-        self.admission.admit(presented, self.clock.now()).map_err(NoSession::Admission)?;
+    async fn decide(&self, presented: &Presented, hello: &Hello) -> Result<(), NoSession> {
+        self.admit(presented).await.map_err(NoSession::Admission)?;
         check(hello)?;
         let verdict = self.sessions.judge(&presented.device, &hello.boot_id, Instant::now());
         if matches!(verdict, Verdict::DampAndTell | Verdict::AllowAndTell) {
@@ -158,6 +160,17 @@ impl TunnelServer {
             Verdict::Allow | Verdict::AllowAndTell => Ok(()),
             Verdict::Damp | Verdict::DampAndTell => Err(NoSession::Clone),
         }
+    }
+
+    /// Whether the certificate is admitted; in the first moments of a process its row may have to be read first.
+    async fn admit(&self, presented: &Presented) -> Result<(), NotAdmitted> {
+        let admitted = self.admission.admit(presented, self.clock.now());
+        if admitted != Err(NotAdmitted::Unread) {
+            return admitted.map(drop);
+        }
+        // A row that does not come in time is not awaited: the device is told to come again.
+        let _ = timeout(self.config.hello_deadline, self.admission.read(presented.fingerprint)).await;
+        self.admission.admit(presented, self.clock.now()).map(drop)
     }
 
     /// Welcomes the device and puts its session into the table.

@@ -185,6 +185,7 @@ pub(crate) fn cause_of(no: NotAdmitted) -> DisconnectCause {
     match no {
         NotAdmitted::Expired => DisconnectCause::Expired,
         NotAdmitted::Retired => DisconnectCause::Replaced,
+        NotAdmitted::Unread => DisconnectCause::Closed,
         NotAdmitted::Unknown
         | NotAdmitted::OtherDevice
         | NotAdmitted::Pending

@@ -40,6 +40,7 @@ impl NoSession {
             Self::Protocol => "protocol",
             Self::NoCertificate => "no_certificate",
             Self::Identity(_) => "identity",
+            Self::Admission(NotAdmitted::Unread) => "unread",
             Self::Admission(NotAdmitted::Unknown) => "unknown",
             Self::Admission(NotAdmitted::OtherDevice) => "other_device",
             Self::Admission(NotAdmitted::Pending) => "pending",
@@ -61,6 +62,7 @@ impl NoSession {
     pub(crate) fn answer(&self) -> Refused {
         let (reason, retry_after) = match self {
             Self::Full => (RefusedReason::Busy, Some(RETRY_WHEN_FULL)),
+            Self::Admission(NotAdmitted::Unread) => (RefusedReason::Busy, Some(RETRY_WHEN_UNREAD)),
             Self::Draining => (RefusedReason::Draining, Some(RETRY_WHEN_DRAINING)),
             Self::Clone => (RefusedReason::CloneSuspected, Some(RETRY_WHEN_DAMPED)),
             Self::BadHello(_) | Self::Hello(_) | Self::Protocol => (RefusedReason::BadHello, None),
@@ -104,4 +106,5 @@ pub(crate) fn note(no: &NoSession, presented: Option<&Presented>, peer: SocketAd
 const WORD: usize = 64;
 const SERVICES: usize = 64;
 const RETRY_WHEN_FULL: Duration = Duration::from_secs(10);
+const RETRY_WHEN_UNREAD: Duration = Duration::from_secs(2);
 const RETRY_WHEN_DRAINING: Duration = Duration::from_secs(2);
