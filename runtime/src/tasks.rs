@@ -1,9 +1,22 @@
 //! Every task of a process, so that its end can wait for all of them.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
+use pin_project_lite::pin_project;
 use tokio::task::JoinHandle;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, WaitForCancellationFutureOwned},
+    task::TaskTracker,
+};
 
 /// Spawns tasks and ends them in two steps: first [`Tasks::begin_drain`] (take nothing new, finish
 /// what is live), then [`Tasks::end`] (stop now). Cloning shares it.
@@ -12,6 +25,39 @@ pub struct Tasks {
     tracker: TaskTracker,
     draining: CancellationToken,
     ended: CancellationToken,
+    /// The same as `ended`, without a lock.
+    is_ended: Arc<AtomicBool>,
+}
+
+pin_project! {
+    /// A task's future, to be dropped when everything ends.
+    ///
+    /// It lies here once: an async block that awaits it would hold what it captured and what it awaits, and a tunnel's
+    /// task is kilobytes. And its end is waited for once: a task has the same waker at every poll, and to look at the
+    /// token each time would take two locks that all tasks of the process share.
+    struct UntilEnded<F> {
+        #[pin]
+        future: F,
+        #[pin]
+        ended: WaitForCancellationFutureOwned,
+        is_ended: Arc<AtomicBool>,
+        waits: bool,
+    }
+}
+
+impl<F: Future> Future for UntilEnded<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if this.is_ended.load(Ordering::Acquire) {
+            return Poll::Ready(None);
+        }
+        if !std::mem::replace(this.waits, true) && this.ended.poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        this.future.poll(cx).map(Some)
+    }
 }
 
 impl Tasks {
@@ -27,8 +73,9 @@ impl Tasks {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let ended = self.ended.clone();
-        tokio::spawn(self.tracker.track_future(async move { ended.run_until_cancelled(future).await }))
+        let ended = self.ended.clone().cancelled_owned();
+        let is_ended = Arc::clone(&self.is_ended);
+        tokio::spawn(self.tracker.track_future(UntilEnded { future, ended, is_ended, waits: false }))
     }
 
     /// Is cancelled when draining begins.
@@ -48,6 +95,7 @@ impl Tasks {
 
     /// Stops everything.
     pub fn end(&self) {
+        self.is_ended.store(true, Ordering::Release);
         self.draining.cancel();
         self.ended.cancel();
     }
@@ -86,6 +134,18 @@ mod tests {
         assert_eq!(tasks.len(), 1);
         tasks.end();
         assert!(tasks.wait(Duration::from_secs(1)).await);
+    }
+
+    #[test]
+    fn a_task_holds_its_future_once() {
+        let (held, tasks) = ([0_u8; 4096], Tasks::new());
+        let future = async move {
+            std::future::pending::<()>().await;
+            held.len()
+        };
+        let (size, ended) = (size_of_val(&future), tasks.ended.clone().cancelled_owned());
+        let task = UntilEnded { future, ended, is_ended: Arc::clone(&tasks.is_ended), waits: false };
+        assert!(size_of_val(&task) <= size + 160, "{} bytes for {size}", size_of_val(&task));
     }
 
     #[tokio::test]

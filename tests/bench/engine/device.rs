@@ -2,6 +2,7 @@
 
 use std::{future::poll_fn, net::SocketAddr, time::Duration};
 
+use futures_util::FutureExt;
 use runtime::ReadAhead;
 use rustls_pki_types::ServerName;
 use tcpmux_proto::{Hello, Settings};
@@ -49,9 +50,10 @@ async fn yamux(tls: TlsStream<TcpStream>) {
     }
 }
 
-async fn ours(tls: TlsStream<ReadAhead<TcpStream>>) {
+/// No `async fn`: what the driver has must not lie in this task too.
+fn ours(tls: TlsStream<ReadAhead<TcpStream>>) -> impl Future<Output = ()> {
     let (driver, handshake) = tcpmux_proto::device(tls, Settings::default());
-    spawn(async { drop(driver.await) });
+    spawn(driver.map(drop));
     let hello = Hello {
         agent_version: "1".into(),
         boot_id: "bench".into(),
@@ -60,9 +62,12 @@ async fn ours(tls: TlsStream<ReadAhead<TcpStream>>) {
         claim_digest: None,
         services: Vec::new(),
     };
-    let mut greeted = handshake.greet(hello, Duration::from_secs(5)).await.unwrap();
-    while let Some(stream) = greeted.incoming.next().await {
-        spawn(async { answer(Box::new(stream.accept().await)).await });
+    async move {
+        // Boxed, as what is over before the session stands.
+        let mut greeted = Box::pin(handshake.greet(hello, Duration::from_secs(5))).await.unwrap();
+        while let Some(stream) = greeted.incoming.next().await {
+            spawn(async { answer(Box::new(stream.accept().await)).await });
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{future::poll_fn, net::SocketAddr, task::Poll, thread, time::Duration};
 
+use futures_util::FutureExt;
 use model::{Generation, SessionId};
 use runtime::ReadAhead;
 use tcpmux_proto::{CloudControl, SessionHandle, Settings, StreamKind, Welcome, testing};
@@ -127,7 +128,7 @@ impl Cloud {
         let settings = Settings::default();
         let heartbeat = settings.heartbeat;
         let (driver, handshake) = tcpmux_proto::cloud(tls, settings);
-        spawn(async { drop(driver.await) });
+        spawn(driver.map(drop));
         let greeting = handshake.hello(Duration::from_secs(5)).await.unwrap();
         let welcome = Welcome {
             session: SessionId::from_random([0; 16]),
