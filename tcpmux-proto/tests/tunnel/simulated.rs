@@ -1,4 +1,4 @@
-//! Two sessions over a simulated network: virtual time, latency, any chunking. A failing run replays from its seed.
+//! Two sessions over a simulated network: virtual time, latency, bandwidth, any chunking. A failing run replays from its seed.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -45,6 +45,8 @@ struct Side {
     /// Bytes on their way to the other side, and when they arrive.
     wire: VecDeque<(Duration, Vec<u8>)>,
     under_way: usize,
+    /// When the narrowest place of the way has passed on all that was sent.
+    busy_until: Duration,
     /// By plan: the stream here, once there is one.
     ids: BTreeMap<usize, u32>,
     written: Vec<usize>,
@@ -61,6 +63,8 @@ struct World {
     now: Duration,
     random: u64,
     latency: Duration,
+    /// What a byte takes at the narrowest place.
+    each_byte: Duration,
     /// What one write of the socket takes, and one read gives, at most.
     chunk: usize,
     /// Bytes the wire holds before the socket blocks.
@@ -74,6 +78,7 @@ impl World {
             out: Outbox::default(),
             wire: VecDeque::new(),
             under_way: 0,
+            busy_until: Duration::ZERO,
             ids: BTreeMap::new(),
             written: vec![0; plans.len()],
             ended: vec![false; plans.len()],
@@ -90,6 +95,7 @@ impl World {
             now: Duration::ZERO,
             random: seed | 1,
             latency: Duration::from_micros(latency),
+            each_byte: Duration::ZERO,
             chunk,
             capacity: 200_000,
         }
@@ -247,7 +253,8 @@ impl World {
         bytes.truncate(chunk);
         side.out.advance(bytes.len());
         side.under_way += bytes.len();
-        side.wire.push_back((self.now + self.latency, bytes));
+        side.busy_until = side.busy_until.max(self.now) + self.each_byte * bytes.len() as u32;
+        side.wire.push_back((side.busy_until + self.latency, bytes));
         true
     }
 
@@ -313,12 +320,15 @@ proptest! {
         plans in prop::collection::vec(plan(), 1..10),
         latency in prop_oneof![Just(0_u64), 1..1000_u64, Just(50_000)],
         chunk in prop_oneof![1..100_usize, 1000..70_000_usize],
+        // From no limit down to 4 Mbit/s.
+        each_byte in prop_oneof![Just(0_u64), 1..2000_u64],
         seed in any::<u64>(),
     ) {
         // Small chunks of large bodies take long and show nothing new.
         let total: usize = plans.iter().flat_map(|plan| plan.bytes).sum();
         let chunk = chunk.max(total / 300);
         let mut world = World::new(plans, latency, chunk, seed, limits());
+        world.each_byte = Duration::from_nanos(each_byte);
         world.run();
         world.check()?;
     }
