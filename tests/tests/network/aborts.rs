@@ -36,8 +36,10 @@ impl Scene {
 
     /// Aborts as many downloads, and as many uploads.
     async fn abort(mut self, count: usize, at_once: usize) {
-        // What is made once and kept is there before the count begins.
-        self.batch(at_once).await;
+        // What is made once and kept, heaps at their largest too, is there before the count begins.
+        for _ in 0..(count / at_once / 10).clamp(1, WARMING) {
+            self.batch(at_once).await;
+        }
         self.only_one_is_left().await;
         let ids = [self.cloud.process().id(), self.device.process_id()];
         let before = ids.map(descriptors);
@@ -102,3 +104,6 @@ impl Scene {
         callers.join_all().await;
     }
 }
+
+/// Batches before the count begins.
+const WARMING: usize = 50;
