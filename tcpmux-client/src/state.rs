@@ -177,7 +177,8 @@ impl StateDirectory {
             }
         }
         let key = Key::generate();
-        self.write(&path, key.to_pem().expose().as_bytes(), 0o600)?;
+        self.place(&path, key.to_pem().expose().as_bytes(), 0o600)?;
+        sync(&self.path)?;
         Ok(key)
     }
 
@@ -204,17 +205,21 @@ impl StateDirectory {
         let description = serde_json::to_vec(&Description { server: server.clone() });
         let description = description.map_err(|error| StateError::broken(&directory, error))?;
         let ca: String = anchors.iter().map(|anchor| pem::block("CERTIFICATE", anchor.as_ref())).collect();
-        self.write(&directory.join(KEY), key.to_pem().expose().as_bytes(), 0o600)?;
-        self.write(&directory.join(CERTIFICATE), pem::block("CERTIFICATE", certificate).as_bytes(), 0o644)?;
-        self.write(&directory.join(CA), ca.as_bytes(), 0o644)?;
-        self.write(&directory.join(DESCRIPTION), &description, 0o644)?;
-        // What cannot be read back must not become the identity.
         let file = |name| directory.join(name);
+        self.place(&file(KEY), key.to_pem().expose().as_bytes(), 0o600)?;
+        self.place(&file(CERTIFICATE), pem::block("CERTIFICATE", certificate).as_bytes(), 0o644)?;
+        self.place(&file(CA), ca.as_bytes(), 0o644)?;
+        self.place(&file(DESCRIPTION), &description, 0o644)?;
+        // What is not there for good, or cannot be read back, must not become the identity.
+        sync(&directory)?;
+        sync(&self.path)?;
         let identity = Identity::read(server.clone(), &file(KEY), &file(CERTIFICATE), &file(CA))?;
         self.link(CURRENT, &name)?;
         for name in [KEY, CERTIFICATE, CA] {
             self.link(name, &format!("{CURRENT}/{name}"))?;
         }
+        // The identity before goes only after this.
+        sync(&self.path)?;
         self.remove_leftovers(&name)?;
         Ok(identity)
     }
@@ -245,12 +250,14 @@ impl StateDirectory {
         text.trim().parse().ok().map(Timestamp::from_secs)
     }
 
+    /// After a power cut it may be the time before: that was proven, too.
     pub(crate) fn remember_time(&self, time: Timestamp) -> Result<(), StateError> {
-        self.write(&self.path.join(PROVEN_TIME), format!("{}\n", time.secs()).as_bytes(), 0o600)
+        self.place(&self.path.join(PROVEN_TIME), format!("{}\n", time.secs()).as_bytes(), 0o600)
     }
 
-    /// Replaces a file in one step: readers see the old content or the new one, also after a power cut.
-    fn write(&self, path: &Path, content: &[u8], mode: u32) -> Result<(), StateError> {
+    /// Replaces a file in one step: readers see the old content or the new one, also after a power cut; which of
+    /// them, is settled once its directory is synchronised.
+    fn place(&self, path: &Path, content: &[u8], mode: u32) -> Result<(), StateError> {
         let fresh = path.with_extension("new");
         let written = || {
             drop(fs::remove_file(&fresh));
@@ -263,7 +270,7 @@ impl StateDirectory {
             crash_point();
             fs::rename(&fresh, path)?;
             crash_point();
-            File::open(path.parent().unwrap_or(&self.path))?.sync_all()
+            Ok(())
         };
         written().map_err(|error| StateError::io("write", path, error))
     }
@@ -278,6 +285,7 @@ impl StateDirectory {
         fchown(file, Some(directory.uid()), Some(directory.gid()))
     }
 
+    /// Points a name elsewhere in one step; for good once the directory is synchronised.
     fn link(&self, name: &str, target: &str) -> Result<(), StateError> {
         let path = self.path.join(name);
         if fs::read_link(&path).is_ok_and(|now| now == Path::new(target)) {
@@ -291,10 +299,16 @@ impl StateDirectory {
             crash_point();
             fs::rename(&fresh, &path)?;
             crash_point();
-            File::open(&self.path)?.sync_all()
+            Ok(())
         };
         linked().map_err(|error| StateError::io("write", &path, error))
     }
+}
+
+/// What was made, renamed or removed in a directory stays so from here on, also after a power cut.
+fn sync(directory: &Path) -> Result<(), StateError> {
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| StateError::io("write", directory, error))
 }
 
 const CURRENT: &str = "current";
