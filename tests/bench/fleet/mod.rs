@@ -1,5 +1,6 @@
 //! Many devices on one cloud, each a real daemon with its own certificate and tunnel: rows P8 to P12.
 
+mod enrolling;
 mod flat;
 mod members;
 mod revoking;
@@ -24,6 +25,9 @@ pub(crate) async fn measure(choice: &Choice, report: &mut Report) {
     }
     if choice.has_any(&["P8", "P9", "P10", "P11", "P12"]) {
         fleet(choice, report).await;
+    }
+    if choice.has("P10") {
+        enrolling::measure(report).await;
     }
     if choice.has("P12") {
         starting::measure(choice, report).await;

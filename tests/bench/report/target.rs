@@ -183,8 +183,8 @@ fn targets() -> Vec<Target> {
     }
     add("P8", "daemon, binary".into(), Most(Value(6.0)));
     add("P9", "all devices back after kill -9".into(), Most(Value(30.0)));
-    add("P10", "enrolments".into(), Least(Value(1000.0)));
-    add("P10", "an enrolment, p99".into(), Most(Value(50.0)));
+    add("P10", "EST clients, 32 at once, enrolments".into(), Least(Value(1000.0)));
+    add("P10", "EST clients, 32 at once, an enrolment, p99".into(), Most(Value(50.0)));
     add("P11", "to the last byte, p99".into(), Most(Value(1.0)));
     for what in ["CPU for each request", "open, p50"] {
         let few = Figure { times: 1.1, row: "P12", what: format!("{what}, 10 devices"), subject: OURS };
