@@ -11,7 +11,10 @@ use sqlx::{
     ConnectOptions, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    runtime::Handle,
+    sync::{oneshot, watch},
+};
 
 use crate::{
     OpenError, StoreError, events, migrations,
@@ -29,7 +32,8 @@ pub struct Store(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     writer: Mutex<Option<Writer>>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    /// Told when the writer has closed the file.
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
     /// None for a store in memory, whose one connection also reads.
     readers: Option<SqlitePool>,
     newest_event: watch::Receiver<u64>,
@@ -51,10 +55,12 @@ impl Store {
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(BUSY_TIMEOUT)
+            // Nobody hangs up on a file: to ask first whether the connection stands would cost as much as a read.
+            .test_before_acquire(false)
             .connect_with(options.read_only(true))
             .await?;
         let newest = events::newest(&mut connection).await?;
-        Ok(Self::start(connection, Some(readers), newest))
+        Self::start(connection, Some(readers), newest)
     }
 
     /// A store that ends with the process: for tests and for trying things out.
@@ -62,17 +68,17 @@ impl Store {
         let mut connection = SqliteConnectOptions::new().in_memory(true).foreign_keys(true).connect().await?;
         migrations::migrate(&mut connection, Path::new(":memory:")).await?;
         let newest = events::newest(&mut connection).await?;
-        Ok(Self::start(connection, None, newest))
+        Self::start(connection, None, newest)
     }
 
     /// Ends the writer after what is queued, and closes the file. Later calls are refused.
     pub async fn close(&self) {
         drop(self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let task = self.0.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(task) = task
-            && let Err(error) = task.await
+        let ended = self.0.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(ended) = ended
+            && ended.await.is_err()
         {
-            tracing::error!(%error, "the database writer ended badly");
+            tracing::error!("the database writer ended badly");
         }
         if let Some(readers) = &self.0.readers {
             readers.close().await;
@@ -109,17 +115,30 @@ impl Store {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the writer outlives every drain; close() waits for it")]
-    fn start(connection: SqliteConnection, readers: Option<SqlitePool>, newest: u64) -> Self {
+    /// The writer has a thread of its own: it speaks with SQLite's thread many times for each group, and as a task it
+    /// would wait each time behind whatever else is ready to run. It ends with the last [`Store`].
+    fn start(
+        connection: SqliteConnection,
+        readers: Option<SqlitePool>,
+        newest: u64,
+    ) -> Result<Self, OpenError> {
         let (tell, newest_event) = watch::channel(newest);
-        let (writer, task) = writer(connection, tell);
-        let task = tokio::spawn(task.run());
-        Self(Arc::new(Inner {
+        let (writer, writing) = writer(connection, tell);
+        let (has_ended, ended) = oneshot::channel();
+        let runtime = Handle::current();
+        let thread = std::thread::Builder::new().name("store writer".into());
+        let writing = move || {
+            runtime.block_on(writing.run());
+            // Nobody may be waiting for it.
+            let _ = has_ended.send(());
+        };
+        thread.spawn(writing).map_err(sqlx::Error::Io)?;
+        Ok(Self(Arc::new(Inner {
             writer: Mutex::new(Some(writer)),
-            task: Mutex::new(Some(task)),
+            ended: Mutex::new(Some(ended)),
             readers,
             newest_event,
-        }))
+        })))
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) type Work<T> =
 #[derive(Debug, Clone)]
 pub(crate) struct Writer(mpsc::Sender<Box<dyn Request>>);
 
-/// Starts with the queue's two ends; [`WriterLoop::run`] is the task.
+/// Starts with the queue's two ends; [`WriterLoop::run`] is what has to run.
 /// `newest_event` hears the number of the newest event whenever one more is durable.
 pub(crate) fn writer(connection: SqliteConnection, newest_event: watch::Sender<u64>) -> (Writer, WriterLoop) {
     let (sender, receiver) = mpsc::channel(REQUESTS_QUEUED);
@@ -85,13 +85,15 @@ impl WriterLoop {
 
     async fn transaction(&mut self, group: &mut [Box<dyn Request>]) -> Result<(), StoreError> {
         let connection = &mut self.connection;
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+        // Each statement is a trip to SQLite's thread and back, so the ends of one request and the begin of the next
+        // are one. COMMIT takes the last savepoint with it.
+        sqlx::query("BEGIN IMMEDIATE; SAVEPOINT request").execute(&mut *connection).await?;
         for request in group {
-            sqlx::query("SAVEPOINT request").execute(&mut *connection).await?;
-            if !request.run(connection).await {
-                sqlx::query("ROLLBACK TO request").execute(&mut *connection).await?;
-            }
-            sqlx::query("RELEASE request").execute(&mut *connection).await?;
+            let go_on = match request.run(connection).await {
+                true => "RELEASE request; SAVEPOINT request",
+                false => "ROLLBACK TO request",
+            };
+            sqlx::query(go_on).execute(&mut *connection).await?;
         }
         let newest = events::newest(connection).await?;
         sqlx::query("COMMIT").execute(&mut *connection).await?;
