@@ -22,6 +22,8 @@ use crate::{
 /// It ends as complete only if the device's framing said so; anything else is an error, upon which the server
 /// aborts the client connection.
 pub(crate) struct Download {
+    /// What came together with the head.
+    first: Option<hyper::Result<Frame<Bytes>>>,
     inner: Incoming,
     bytes: Arc<account::Bytes>,
     /// `None` once the end was accounted for.
@@ -37,13 +39,14 @@ struct Rest {
 /// response ended before the request body: hyper would go on writing (hyperium/hyper#4176).
 #[derive(Debug)]
 pub(crate) struct Line {
-    task: AbortHandle,
+    /// `None` where nothing is to come any more.
+    task: Option<AbortHandle>,
     /// Set if we ended the stream because its lease had ended.
     cut: Arc<OnceLock<LeaseEnd>>,
 }
 
 impl Line {
-    pub(crate) fn new(task: AbortHandle, cut: Arc<OnceLock<LeaseEnd>>) -> Self {
+    pub(crate) fn new(task: Option<AbortHandle>, cut: Arc<OnceLock<LeaseEnd>>) -> Self {
         Self { task, cut }
     }
 
@@ -55,13 +58,21 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 
 impl Download {
-    pub(crate) fn new(inner: Incoming, account: Account, line: Line) -> Self {
-        Self { inner, bytes: account.bytes(), rest: Some(Rest { account, line }) }
+    /// The body of which this is the `first` part and that the rest.
+    pub(crate) fn new(
+        first: Option<hyper::Result<Frame<Bytes>>>,
+        inner: Incoming,
+        account: Account,
+        line: Line,
+    ) -> Self {
+        Self { first, inner, bytes: account.bytes(), rest: Some(Rest { account, line }) }
     }
 
     fn end(&mut self, error: Option<&hyper::Error>) {
@@ -82,7 +93,10 @@ impl Body for Download {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let frame = match self.first.take() {
+            Some(first) => Some(first),
+            None => ready!(Pin::new(&mut self.inner).poll_frame(cx)),
+        };
         match &frame {
             Some(Ok(frame)) => self.bytes.down(frame.data_ref().map_or(0, Bytes::len)),
             Some(Err(error)) => self.end(Some(error)),
@@ -92,18 +106,25 @@ impl Body for Download {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.first.is_none() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let (rest, mut whole) = (self.inner.size_hint(), SizeHint::new());
+        let first = self.first.as_ref().and_then(|first| first.as_ref().ok()?.data_ref());
+        let first = first.map_or(0, |data| data.len() as u64);
+        if let Some(most) = rest.upper() {
+            whole.set_upper(most + first);
+        }
+        whole.set_lower(rest.lower() + first);
+        whole
     }
 }
 
 impl Drop for Download {
     fn drop(&mut self) {
         // The server stops asking at the last byte of a body of known length.
-        if self.inner.is_end_stream() {
+        if self.is_end_stream() {
             self.end(None);
         }
     }

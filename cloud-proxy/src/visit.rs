@@ -17,8 +17,8 @@ use crate::{
     account::{Account, End},
     admit::{self, Admission, Asking},
     answer,
-    download::{Download, Line},
-    forward::{self, Outgoing},
+    download::Download,
+    forward::{self, Answer, Outgoing},
     navigation::{self, Navigation},
     proxy::Proxy,
     request::{self, Exchange, Ours, Shape},
@@ -54,7 +54,7 @@ enum Outcome {
     /// Answered here: a preflight, a redirect.
     Here(Response<Body>),
     /// Answered by the device; its body follows on the line.
-    Device(Response<Incoming>, Line),
+    Device(Answer),
     /// Switched to another protocol; what goes on then has to be accounted for.
     Switched(Response<Body>, Box<dyn FnOnce(Account) + Send>),
 }
@@ -77,9 +77,9 @@ impl Visit<'_> {
                 account.ended(End::Complete);
                 response
             }
-            Ok(Outcome::Device(response, line)) => {
+            Ok(Outcome::Device(Answer { response, first, line })) => {
                 account.answered(response.status());
-                response.map(|incoming| Body::new(Download::new(incoming, account, line)))
+                response.map(|rest| Body::new(Download::new(first, rest, account, line)))
             }
             Ok(Outcome::Switched(response, go_on)) => {
                 account.answered(response.status());
@@ -169,7 +169,8 @@ impl Visit<'_> {
         };
         let source = Source { asked, host: host.as_ref(), request_id: self.request_id };
         let lease = admission.lease;
-        let (response, line) = forward::exchange(around, stream, outgoing, shape, lease.clone()).await?;
+        let Answer { response, first, line } =
+            forward::exchange(around, stream, outgoing, shape, lease.clone()).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS && shape.exchange == Exchange::WebSocket {
             let (response, go_on) = websocket::switch(around, upgrade, response, line, lease, &source)?;
             return Ok(Outcome::Switched(response, Box::new(go_on)));
@@ -179,7 +180,7 @@ impl Visit<'_> {
         let mut response = Response::new(response.into_body());
         *response.status_mut() = status;
         *response.headers_mut() = headers;
-        Ok(Outcome::Device(response, line))
+        Ok(Outcome::Device(Answer { response, first, line }))
     }
 
     /// A raw stream. The device is asked first, so that its no is an HTTP status.
