@@ -15,6 +15,8 @@ use std::{
 use tempfile::TempDir;
 use tests::Process;
 
+use crate::processes::Group;
+
 /// One port of loopback for each service; what leads to them has the same shape.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ports {
@@ -46,7 +48,7 @@ impl Ports {
 pub(crate) struct Backend {
     pub(crate) ports: Ports,
     received: Arc<AtomicU64>,
-    _nginx: Process,
+    _nginx: Server,
     _directory: TempDir,
 }
 
@@ -78,8 +80,17 @@ impl Backend {
     }
 }
 
+/// An nginx that ends with its workers: those of a killed master would go on, and hold whatever the bench had open.
+pub(crate) struct Server(Process);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        Group(vec![self.0.id()]).kill();
+    }
+}
+
 /// An nginx with these servers and so many workers.
-pub(crate) fn nginx(directory: &Path, workers: usize, servers: &str) -> Process {
+pub(crate) fn nginx(directory: &Path, workers: usize, servers: &str) -> Server {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).unwrap();
     let base = directory.display();
@@ -97,7 +108,7 @@ pub(crate) fn nginx(directory: &Path, workers: usize, servers: &str) -> Process 
     let mut command = Command::new("nginx");
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{path}:/usr/sbin:/sbin")).args(["-e", "stderr", "-c"]).arg(file);
-    Process::start("nginx", command)
+    Server(Process::start("nginx", command))
 }
 
 /// Waits until something listens there.

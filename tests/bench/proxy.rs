@@ -1,7 +1,6 @@
 //! The user door, token and all, beside nginx as a TLS reverse proxy: row P7.
 
 use tempfile::TempDir;
-use tests::Process;
 
 use crate::{
     backend::{self, Backend},
@@ -69,7 +68,7 @@ struct Nginx {
     anew: u16,
     /// Keeps them.
     kept: u16,
-    _process: Process,
+    _server: backend::Server,
     _directory: TempDir,
 }
 
@@ -87,10 +86,10 @@ impl Nginx {
                location / {{ proxy_pass http://kept; proxy_http_version 1.1; proxy_set_header Connection \"\"; }} }}\n"
         );
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let process = backend::nginx(directory.path(), workers, &servers);
+        let server = backend::nginx(directory.path(), workers, &servers);
         for port in [anew, kept] {
             backend::answers(port).await;
         }
-        Self { anew, kept, _process: process, _directory: directory }
+        Self { anew, kept, _server: server, _directory: directory }
     }
 }
