@@ -37,7 +37,11 @@ pub(crate) fn http_date(text: &str) -> Option<Timestamp> {
     moment(year, i64::try_from(month).ok()?, day, [hour?, minute?, second?])
 }
 
+/// A number of four digits at most: no date has a longer one.
 fn digits(text: &[u8]) -> Option<i64> {
+    if text.len() > 4 {
+        return None;
+    }
     text.iter().try_fold(0_i64, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0')))
 }
 
@@ -94,5 +98,7 @@ mod tests {
         for bad in ["", "yesterday", "Sun, 06 Nov 1994 08:49:37 CET", "Sun, 06 Foo 1994 08:49:37 GMT"] {
             assert_eq!(http_date(bad), None, "{bad}");
         }
+        let endless = format!("Sun, {} Nov 1994 08:49:37 GMT", "3".repeat(65));
+        assert_eq!(http_date(&endless), None, "{endless}");
     }
 }
