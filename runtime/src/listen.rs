@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
-use crate::{ReadAhead, Tasks, sockets};
+use crate::{ReadAhead, Records, Tasks, records, sockets};
 
 /// Bounds of a door.
 #[derive(Debug, Clone, Copy)]
@@ -61,10 +61,20 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
 }
 
+/// A connection whose handshake is done.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, and records live in their driver")]
+pub enum Secured {
+    /// The usual one.
+    Stream(Box<TlsStream<ReadAhead<TcpStream>>>),
+    /// One whose settings let secrets be extracted, and who is at its other end.
+    Records(Records<TcpStream>, records::Peer),
+}
+
 /// Accepts TLS connections until draining begins, each in a task of its own.
 ///
-/// `choose` picks the settings after the ClientHello; `serve` gets the connection once the
-/// handshake stands.
+/// `choose` picks the settings after the ClientHello, none of which lets secrets be extracted; `serve` gets the
+/// connection once the handshake stands.
 pub async fn accept_tls<S, F>(
     listener: TcpListener,
     limits: Limits,
@@ -73,6 +83,28 @@ pub async fn accept_tls<S, F>(
     serve: S,
 ) where
     S: Fn(TlsStream<ReadAhead<TcpStream>>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let serve = move |secured, peer| {
+        let serve = serve.clone();
+        async move {
+            if let Secured::Stream(tls) = secured {
+                serve(*tls, peer).await;
+            }
+        }
+    };
+    accept_secured(listener, limits, choose, tasks, serve).await;
+}
+
+/// The same for settings of both kinds.
+pub async fn accept_secured<S, F>(
+    listener: TcpListener,
+    limits: Limits,
+    choose: Arc<Choose>,
+    tasks: Tasks,
+    serve: S,
+) where
+    S: Fn(Secured, SocketAddr) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
     let waiting = Arc::new(Waiting::new(limits));
@@ -128,12 +160,8 @@ pub async fn accept(listener: TcpListener, tasks: &Tasks, mut serve: impl FnMut(
     }
 }
 
-async fn handshake(
-    socket: TcpStream,
-    choose: &Choose,
-    costly: &Semaphore,
-) -> io::Result<TlsStream<ReadAhead<TcpStream>>> {
-    let start = LazyConfigAcceptor::new(Acceptor::default(), ReadAhead::new(socket)).await?;
+async fn handshake(socket: TcpStream, choose: &Choose, costly: &Semaphore) -> io::Result<Secured> {
+    let mut start = LazyConfigAcceptor::new(Acceptor::default(), ReadAhead::keeping(socket)).await?;
     let chosen = {
         let hello = start.client_hello();
         let mut offered = hello.alpn().into_iter().flatten();
@@ -141,7 +169,13 @@ async fn handshake(
     };
     let config = chosen.ok_or_else(|| io::Error::other("no protocol that this door speaks was offered"))?;
     let _permit = costly.acquire().await.map_err(io::Error::other)?;
-    start.into_stream(config).await
+    if config.enable_secret_extraction {
+        let (socket, seen) = start.io.into_parts();
+        let (records, peer) = records::accept(socket, config, seen).await?;
+        return Ok(Secured::Records(records, peer));
+    }
+    start.io.forget();
+    Ok(Secured::Stream(Box::new(start.into_stream(config).await?)))
 }
 
 /// Sockets that have not finished their handshake.

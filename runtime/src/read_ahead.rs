@@ -21,16 +21,36 @@ pub struct ReadAhead<IO> {
     ahead: BytesMut,
     /// The last read of the socket left something behind.
     more: bool,
+    /// What was given out, while that is kept.
+    kept: Option<BytesMut>,
 }
 
 impl<IO> ReadAhead<IO> {
     /// Nothing is read before it is asked for.
     pub fn new(io: IO) -> Self {
-        Self { io, ahead: BytesMut::new(), more: false }
+        Self { io, ahead: BytesMut::new(), more: false, kept: None }
+    }
+
+    /// The same, and what is given out is kept until [`Self::forget`]: another reader may begin anew.
+    pub fn keeping(io: IO) -> Self {
+        Self { kept: Some(BytesMut::new()), ..Self::new(io) }
+    }
+
+    /// Keeps nothing from now on.
+    pub fn forget(&mut self) {
+        self.kept = None;
+    }
+
+    /// The connection, and what was read of it: all that was kept, and what nobody has seen yet.
+    pub fn into_parts(self) -> (IO, BytesMut) {
+        let mut read = self.kept.unwrap_or_default();
+        read.unsplit(self.ahead);
+        (self.io, read)
     }
 
     fn give(&mut self, out: &mut ReadBuf<'_>) {
         let count = self.ahead.len().min(out.remaining());
+        self.kept.iter_mut().for_each(|kept| kept.extend_from_slice(&self.ahead[..count]));
         out.put_slice(&self.ahead[..count]);
         self.ahead.advance(count);
     }
@@ -46,6 +66,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for ReadAhead<IO> {
         if this.ahead.is_empty() && !this.more {
             let (before, room) = (out.filled().len(), out.remaining());
             ready!(Pin::new(&mut this.io).poll_read(cx, out))?;
+            this.kept.iter_mut().for_each(|kept| kept.extend_from_slice(&out.filled()[before..]));
             this.more = room > 0 && out.filled().len() - before == room;
             return Poll::Ready(Ok(()));
         }
@@ -151,6 +172,25 @@ mod tests {
         assert_eq!(reader.io.1 - before, 2, "one of 4 KiB and one of the rest");
         let pending = waits(&mut reader).await;
         assert!(pending && reader.ahead.capacity() == 0, "with nothing there the buffer goes");
+    }
+
+    #[tokio::test]
+    async fn another_reader_begins_anew_with_what_was_kept() {
+        let (mut writer, reader) = duplex(2 * ROOM);
+        let mut reader = ReadAhead::keeping(reader);
+        let all: Vec<u8> = (0..ROOM as u32).map(|at| (at * 7 + at / 251) as u8).collect();
+        writer.write_all(&all).await.unwrap();
+        reader.read_exact(&mut vec![0; 9000]).await.unwrap();
+        let (mut rest, mut read) = reader.into_parts();
+        drop(writer);
+        rest.read_buf(&mut read).await.unwrap();
+        assert!(read.len() >= 9000 && all.starts_with(&read), "{} bytes", read.len());
+        let (mut writer, reader) = duplex(100);
+        let mut reader = ReadAhead::keeping(reader);
+        reader.forget();
+        writer.write_all(b"hello").await.unwrap();
+        reader.read_exact(&mut [0; 3]).await.unwrap();
+        assert!(reader.into_parts().1.is_empty());
     }
 
     async fn waits(reader: &mut (impl AsyncRead + Unpin)) -> bool {

@@ -2,10 +2,9 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use runtime::{ReadAhead, Tasks};
+use runtime::{Tasks, records};
 use tcpmux_proto::{ALPN, Ended, GreetError, Greeted, Hello, Refused, RefusedReason, Settings};
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 use crate::{
     DialError, Identity, Proxies, Services, TrustedTime, agent::Agent, dial, https::is_certificate_fault,
@@ -57,18 +56,15 @@ impl Connector {
     pub(crate) async fn connect(&self, identity: &Identity) -> Result<Greeted, ConnectError> {
         let config = trust::tunnel(identity, &self.time).map_err(ConnectError::Identity)?;
         let stream = dial::dial(&identity.server, &self.proxies).await?;
-        let connector = TlsConnector::from(Arc::new(config));
-        let handshake = connector.connect(identity.server.tls_name(), ReadAhead::new(stream));
-        let mut stream = timeout(HANDSHAKE_LIMIT, handshake)
+        let handshake = records::connect(stream, Arc::new(config), identity.server.tls_name());
+        let (records, cloud) = timeout(HANDSHAKE_LIMIT, handshake)
             .await
             .map_err(|_| ConnectError::Tls(io::ErrorKind::TimedOut.into()))?
             .map_err(ConnectError::Tls)?;
-        let (_, tls) = stream.get_mut();
-        if tls.alpn_protocol() != Some(ALPN) {
+        if cloud.alpn.as_deref() != Some(ALPN) {
             return Err(ConnectError::Alpn);
         }
-        tls.set_buffer_limit(Some(TLS_BUFFER));
-        let (driver, handshake) = tcpmux_proto::device(stream, Settings::default());
+        let (driver, handshake) = tcpmux_proto::device(records, Settings::default());
         let driver = self.tasks.spawn(driver);
         match handshake.greet(self.hello(), HELLO_LIMIT).await {
             Ok(greeted) => Ok(greeted),
@@ -117,4 +113,3 @@ const INTERCEPTED: &str =
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
 const LAST_WORDS: Duration = Duration::from_millis(500);
-const TLS_BUFFER: usize = 64 * 1024;

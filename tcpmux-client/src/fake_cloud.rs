@@ -10,7 +10,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use model::{Generation, SessionId};
 use rustls::{ServerConfig, server::danger::ClientCertVerifier};
 use rustls_pki_types::CertificateDer;
-use tcpmux_proto::{CloudControl, SessionHandle, SessionLimits, Settings, Welcome};
+use tcpmux_proto::{Buffered, CloudControl, SessionHandle, SessionLimits, Settings, Welcome};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -170,7 +170,7 @@ pub(crate) fn issue(pki: &Pki, body: &[u8]) -> Vec<u8> {
 
 async fn welcome(stream: TlsStream<TcpStream>, tasks: &runtime::Tasks) -> CloudSession {
     let client = stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned();
-    let (driver, handshake) = tcpmux_proto::cloud(stream, Settings::default());
+    let (driver, handshake) = tcpmux_proto::cloud(Buffered::new(stream), Settings::default());
     tasks.spawn(driver);
     let greeting = handshake.hello(Duration::from_secs(5)).await.unwrap();
     let welcome = Welcome {

@@ -39,7 +39,10 @@ pub(crate) fn verified_http(
 
 /// Settings for the tunnel.
 pub(crate) fn tunnel(identity: &Identity, time: &TrustedTime) -> Result<ClientConfig, Error> {
-    verified(&identity.anchors, Some(identity), time, tcpmux_proto::ALPN)
+    let mut config = verified(&identity.anchors, Some(identity), time, tcpmux_proto::ALPN)?;
+    // A tunnel seals and opens its records itself.
+    config.enable_secret_extraction = true;
+    Ok(config)
 }
 
 fn verified(

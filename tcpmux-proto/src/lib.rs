@@ -49,6 +49,7 @@ pub mod frame;
 mod handle;
 mod hello;
 mod incoming;
+mod link;
 mod local_host;
 pub mod mux;
 mod open;
@@ -67,6 +68,7 @@ pub use driver::{Driver, Ended};
 pub use handle::SessionHandle;
 pub use hello::{Hello, Refused, RefusedReason, ServiceOffer, SessionLimits, Welcome};
 pub use incoming::{Incoming, IncomingStream};
+pub use link::{Buffered, Link};
 pub use local_host::{LocalAuthority, LocalAuthorityError, LocalHost};
 pub use open::{
     Destination, HeaderError, MAX_ASSERTION, MAX_HEADER, MAX_OPEN_DEADLINE, StreamHeader, StreamKind,

@@ -4,14 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use model::DisconnectCause;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
 use crate::{
-    CloudControl, CloudMessage, ControlError, DeviceControl, DeviceMessage, Driver, Hello, Incoming, Refused,
-    SessionHandle, Settings, Welcome,
+    CloudControl, CloudMessage, ControlError, DeviceControl, DeviceMessage, Driver, Hello, Incoming, Link,
+    Refused, SessionHandle, Settings, Welcome,
     control::Control,
     driver::{Arrivals, Shared},
     handle::Guard,
@@ -22,10 +19,7 @@ use crate::{
 /// Begins the cloud's side of a tunnel on a connection whose TLS handshake is done.
 ///
 /// Spawn the driver, then ask the handshake for the hello. Nothing moves while the driver is not polled.
-pub fn cloud<IO>(io: IO, settings: Settings) -> (Driver<IO>, CloudHandshake)
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+pub fn cloud<IO: Link>(io: IO, settings: Settings) -> (Driver<IO>, CloudHandshake) {
     let settings = Settings { inbound_streams: 1, ..settings };
     let (driver, guard) = begin(io, &settings, Role::Server);
     (driver, CloudHandshake { guard, settings })
@@ -34,19 +28,13 @@ where
 /// Begins the device's side of a tunnel on a connection whose TLS handshake is done.
 ///
 /// Spawn the driver, then greet. Nothing moves while the driver is not polled.
-pub fn device<IO>(io: IO, settings: Settings) -> (Driver<IO>, DeviceHandshake)
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+pub fn device<IO: Link>(io: IO, settings: Settings) -> (Driver<IO>, DeviceHandshake) {
     let settings = Settings { open_streams: 1, ..settings };
     let (driver, guard) = begin(io, &settings, Role::Client);
     (driver, DeviceHandshake { guard, settings })
 }
 
-fn begin<IO>(io: IO, settings: &Settings, role: Role) -> (Driver<IO>, Guard)
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+fn begin<IO: Link>(io: IO, settings: &Settings, role: Role) -> (Driver<IO>, Guard) {
     let limits = Limits {
         open_streams: settings.open_streams,
         inbound_streams: settings.inbound_streams,

@@ -6,8 +6,8 @@ use model::{Generation, Level, RequestId, SessionId};
 use tokio::io::{DuplexStream, duplex};
 
 use crate::{
-    CloudControl, Driver, Greeted, Hello, ServiceOffer, SessionHandle, Settings, StreamHeader, StreamKind,
-    Welcome, cloud, device,
+    Buffered, CloudControl, Driver, Greeted, Hello, ServiceOffer, SessionHandle, Settings, StreamHeader,
+    StreamKind, Welcome, cloud, device,
 };
 
 /// The header of a stream to this service, by an operator; a test changes what it is about.
@@ -39,7 +39,7 @@ pub struct Pair {
 impl Pair {
     /// Builds a tunnel with default settings; `spawn` gets the two drivers (for instance
     /// `|driver| drop(tokio::task::spawn(driver))`).
-    pub async fn new(spawn: impl FnMut(Driver<DuplexStream>)) -> Self {
+    pub async fn new(spawn: impl FnMut(Driver<Buffered<DuplexStream>>)) -> Self {
         Self::with(Settings::default(), Settings::default(), spawn).await
     }
 
@@ -47,7 +47,7 @@ impl Pair {
     pub async fn with(
         cloud_settings: Settings,
         device_settings: Settings,
-        spawn: impl FnMut(Driver<DuplexStream>),
+        spawn: impl FnMut(Driver<Buffered<DuplexStream>>),
     ) -> Self {
         Self::offering(Vec::new(), cloud_settings, device_settings, spawn).await
     }
@@ -57,13 +57,13 @@ impl Pair {
         services: Vec<ServiceOffer>,
         cloud_settings: Settings,
         device_settings: Settings,
-        mut spawn: impl FnMut(Driver<DuplexStream>),
+        mut spawn: impl FnMut(Driver<Buffered<DuplexStream>>),
     ) -> Self {
         let (cloud_io, device_io) = duplex(256 * 1024);
         let heartbeat = cloud_settings.heartbeat;
-        let (driver, cloud_side) = cloud(cloud_io, cloud_settings);
+        let (driver, cloud_side) = cloud(Buffered::new(cloud_io), cloud_settings);
         spawn(driver);
-        let (driver, device_side) = device(device_io, device_settings);
+        let (driver, device_side) = device(Buffered::new(device_io), device_settings);
         spawn(driver);
         let hello = Hello {
             agent_version: "0".into(),

@@ -10,9 +10,10 @@ use std::{net::SocketAddr, sync::Arc};
 use ca::IdentityError;
 use model::{ClaimDigest, DisconnectCause, Event, Generation, SessionId};
 use registry::{NotAdmitted, Presented, SessionRecord};
+use runtime::{Records, records::Peer};
 use tcpmux_proto::{
-    CloudControl, CloudHandshake, CloudMessage, Ended, GreetError, Greeting, Hello, Replaced, SessionHandle,
-    SessionLimits, Welcome,
+    Buffered, CloudControl, CloudHandshake, CloudMessage, Ended, GreetError, Greeting, Hello, Link, Replaced,
+    SessionHandle, SessionLimits, Welcome,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -20,7 +21,6 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, timeout},
 };
-use tokio_rustls::server::TlsStream;
 
 use crate::{
     TunnelServer,
@@ -38,19 +38,17 @@ impl TunnelServer {
     ///
     /// Returns at once: the session runs in tasks of its own, so that what the handshake needed can be
     /// freed.
-    pub fn serve<IO>(self: &Arc<Self>, tls: TlsStream<IO>, peer: SocketAddr)
+    pub fn serve<IO>(self: &Arc<Self>, records: Records<IO>, device: &Peer, peer: SocketAddr)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (_, connection) = tls.get_ref();
-        if connection.alpn_protocol() != Some(tcpmux_proto::ALPN) {
+        if device.alpn.as_deref() != Some(tcpmux_proto::ALPN) {
             return note(&NoSession::Protocol, None, peer);
         }
-        let Some(certificate) = connection.peer_certificates().and_then(<[_]>::first) else {
+        let Some(certificate) = device.certificates.first() else {
             return note(&NoSession::NoCertificate, None, peer);
         };
-        let presented = presented(&self.naming, certificate);
-        self.receive(tls, presented, peer);
+        self.receive(records, presented(&self.naming, certificate), peer);
     }
 
     /// The same for a connection on which TLS has ended before, with the client certificate (DER) that
@@ -59,12 +57,12 @@ impl TunnelServer {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.receive(connection, presented(&self.naming, certificate), peer);
+        self.receive(Buffered::new(connection), presented(&self.naming, certificate), peer);
     }
 
     fn receive<IO>(self: &Arc<Self>, io: IO, presented: Result<Presented, IdentityError>, peer: SocketAddr)
     where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        IO: Link + 'static,
     {
         let seat = Arc::clone(&self.seats).try_acquire_owned().ok();
         let has_seat = seat.is_some();
@@ -362,7 +360,7 @@ mod tests {
             tasks.clone(),
         );
         let (io, _device) = tokio::io::duplex(64);
-        let (driver, handshake) = tcpmux_proto::cloud(io, server.settings());
+        let (driver, handshake) = tcpmux_proto::cloud(Buffered::new(io), server.settings());
         let arrival = Arrival {
             presented: Err(IdentityError::Name),
             peer: "192.0.2.7:40000".parse().unwrap(),

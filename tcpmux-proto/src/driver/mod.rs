@@ -1,23 +1,21 @@
 //! The one task of a tunnel: moves bytes between the connection and the session.
 
 use std::{
-    cell::Cell,
     future::Future,
     io::{self, IoSlice},
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use bytes::BytesMut;
 use model::DisconnectCause;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite},
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::mux::{End, Outbox};
+use crate::{
+    Link,
+    mux::{End, Outbox},
+};
 
 mod arrivals;
 mod shared;
@@ -77,13 +75,7 @@ enum Turn {
     Yields,
 }
 
-thread_local! {
-    /// What this thread's drivers read into, one after the other. Between two polls nothing is in it, so no tunnel needs
-    /// one of its own: with thousands of them it was freed memory between live ones, which no allocator gives back.
-    static INPUT: Cell<BytesMut> = Cell::default();
-}
-
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
+impl<IO: Link> Driver<IO> {
     pub(crate) fn new(io: IO, shared: Arc<Shared>, write_progress: Duration, now: Instant) -> Self {
         Self {
             io,
@@ -123,31 +115,35 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
 
     /// Reads until the connection has no more, whatever waits to be written.
     fn poll_input(&mut self, cx: &mut Context<'_>, at: Instant) -> Turn {
-        let mut input = INPUT.take();
-        let turn = self.read(cx, at, &mut input);
-        INPUT.set(input);
-        turn
-    }
-
-    /// The session takes all of what one read brings: `input` is empty before and after.
-    fn read(&mut self, cx: &mut Context<'_>, at: Instant, input: &mut BytesMut) -> Turn {
         for _ in 0..READS_A_TURN {
             if self.closing.as_ref().is_some_and(|closing| closing.peer_gone) {
                 return Turn::Waits;
             }
-            let fresh = input.capacity() == 0;
-            input.reserve(if fresh { READ_BUFFER } else { READ_AT_LEAST });
-            match pin!(self.io.read_buf(input)).poll(cx) {
-                Poll::Pending => return Turn::Waits,
-                Poll::Ready(Ok(0)) => self.on_peer_gone(None),
-                Poll::Ready(Err(error)) => self.on_peer_gone(Some(error)),
-                Poll::Ready(Ok(_)) => {
-                    (self.heard, self.stirred) = (at, true);
-                    self.shared.act(|state, now| {
-                        state.last_heard = at;
-                        state.session.receive(input, now);
-                    });
+            // What arrived together is told together: whoever reads is woken once.
+            let mut pieces = [const { None }; PIECES_A_READ];
+            let mut stopped = None;
+            for piece in &mut pieces {
+                match Pin::new(&mut self.io).poll_next(cx) {
+                    Poll::Ready(Some(Ok(bytes))) => *piece = Some(bytes),
+                    other => {
+                        stopped = Some(other);
+                        break;
+                    }
                 }
+            }
+            if pieces[0].is_some() {
+                (self.heard, self.stirred) = (at, true);
+                self.shared.act(|state, now| {
+                    state.last_heard = at;
+                    for mut piece in pieces.into_iter().flatten() {
+                        state.session.receive(&mut piece, now);
+                    }
+                });
+            }
+            match stopped {
+                None => {}
+                Some(Poll::Pending) => return Turn::Waits,
+                Some(Poll::Ready(end)) => self.on_peer_gone(end.and_then(Result::err)),
             }
         }
         Turn::Yields
@@ -267,8 +263,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
         let session = state.session.deadline().map(|at| self.shared.instant(at));
         let sweep = state.arrivals.as_ref().and_then(|arrivals| arrivals.sweep);
         let stuck = self.stuck.as_ref().map(|stuck| stuck.since + self.write_progress);
-        let release = self.may_release().then(|| self.heard + KEEP);
-        [session, sweep, stuck, release].into_iter().flatten().min()
+        let buffer = self.may_release().then(|| self.heard + KEEP);
+        [session, sweep, stuck, buffer].into_iter().flatten().min()
     }
 
     /// Sets the timer; `true` when a deadline has come already.
@@ -293,7 +289,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Future for Driver<IO> {
+impl<IO: Link> Future for Driver<IO> {
     type Output = Ended;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
@@ -351,9 +347,6 @@ fn detail_of(end: End) -> Option<String> {
     }
 }
 
-/// Room of a fresh read buffer, and the least room a read is worth.
-const READ_BUFFER: usize = 64 * 1024;
-const READ_AT_LEAST: usize = 16 * 1024;
 /// How long a quiet tunnel keeps the memory of a busy one.
 const KEEP: Duration = Duration::from_secs(1);
 /// Below the first mark the outbox is filled up to the second: what is framed can no longer be overtaken.
@@ -363,7 +356,9 @@ const SLICES: usize = 32;
 /// What tokio-rustls takes before it waits for the socket.
 const TLS_BUFFER: usize = 64 * 1024;
 /// Shares of one poll, so that one busy tunnel does not keep a worker from others.
-const READS_A_TURN: usize = 16;
+const READS_A_TURN: usize = 4;
+/// Four full records.
+const PIECES_A_READ: usize = 4;
 const WRITES_A_TURN: usize = 16;
 /// How long the last frames and the peer's end may take.
 const CLOSING: Duration = Duration::from_millis(500);

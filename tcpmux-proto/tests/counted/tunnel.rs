@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails is a failing test")]
 
 use tcpmux_proto::{
-    Driver, StreamKind,
+    Buffered, Driver, StreamKind,
     testing::{Pair, header},
 };
 use tokio::{
@@ -19,7 +19,7 @@ pub(crate) struct Tunnel {
 impl Tunnel {
     pub(crate) async fn new() -> Self {
         let mut drivers = JoinSet::new();
-        let spawn = |driver: Driver<DuplexStream>| {
+        let spawn = |driver: Driver<Buffered<DuplexStream>>| {
             drivers.spawn(async { drop(driver.await) });
         };
         let pair = Pair::new(spawn).await;

@@ -2,7 +2,9 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use tcpmux_proto::{CloudControl, Greeted, SessionHandle, Settings, StreamKind, TunnelStream, cloud, device};
+use tcpmux_proto::{
+    Buffered, CloudControl, Greeted, SessionHandle, Settings, StreamKind, TunnelStream, cloud, device,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split},
     task::JoinSet,
@@ -55,9 +57,9 @@ async fn tunnel(tasks: &mut JoinSet<()>) -> (SessionHandle, Greeted, CloudContro
     let (cloud_read, cloud_write) = split(cloud_far);
     tasks.spawn(carry(device_read, cloud_write));
     tasks.spawn(carry(cloud_read, device_write));
-    let (driver, cloud_side) = cloud(cloud_near, Settings::default());
+    let (driver, cloud_side) = cloud(Buffered::new(cloud_near), Settings::default());
     tasks.spawn(async { drop(driver.await) });
-    let (driver, device_side) = device(device_near, Settings::default());
+    let (driver, device_side) = device(Buffered::new(device_near), Settings::default());
     tasks.spawn(async { drop(driver.await) });
     let within = Duration::from_secs(5);
     let (cloud, device) = tokio::join!(

@@ -4,7 +4,7 @@ use std::{io::ErrorKind, time::Duration};
 
 use model::DisconnectCause;
 use tcpmux_proto::{
-    GreetError, LocalHost, OpenError, Refused, RefusedReason, ServiceOffer, Settings, StreamHeader,
+    Buffered, GreetError, LocalHost, OpenError, Refused, RefusedReason, ServiceOffer, Settings, StreamHeader,
     StreamKind,
     frame::{ACK, FrameHeader, RST, SYN},
     mux::MAX_INBOUND_FRAME,
@@ -283,10 +283,10 @@ async fn streams_that_wait_are_reset_when_nobody_takes_them_any_more() {
 #[tokio::test]
 async fn a_refused_session_says_why_and_when_to_come_again() {
     let (ours, theirs) = tokio::io::duplex(4096);
-    let (driver, handshake) = tcpmux_proto::cloud(ours, Settings::default());
+    let (driver, handshake) = tcpmux_proto::cloud(Buffered::new(ours), Settings::default());
     let mut drivers = tokio::task::JoinSet::new();
     drivers.spawn(driver);
-    let (driver, device) = tcpmux_proto::device(theirs, Settings::default());
+    let (driver, device) = tcpmux_proto::device(Buffered::new(theirs), Settings::default());
     drivers.spawn(driver);
     let no = Refused { reason: RefusedReason::Busy, retry_after: Some(Duration::from_millis(1500)) };
     let within = Duration::from_secs(5);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::{Generation, SessionId};
 use tcpmux_proto::{
-    CloudControl, CloudHandshake, CloudMessage, Destination, DeviceMessage, Driver, Ended, Greeted, Hello,
-    SessionHandle, Settings, StreamHeader, StreamKind, TunnelStream, Welcome, cloud, device,
+    Buffered, CloudControl, CloudHandshake, CloudMessage, Destination, DeviceMessage, Driver, Ended, Greeted,
+    Hello, SessionHandle, Settings, StreamHeader, StreamKind, TunnelStream, Welcome, cloud, device,
     frame::{ACK, FrameHeader, FrameKind, HEADER_LEN, SYN},
     testing::{self, Pair},
 };
@@ -106,14 +106,14 @@ impl Raw {
     /// A cloud under test and a device that has not said a word.
     pub(crate) fn silent_device(settings: Settings) -> (Self, CloudHandshake, JoinSet<Ended>) {
         let (ours, theirs) = duplex(PIPE);
-        let (driver, handshake) = cloud(theirs, settings);
+        let (driver, handshake) = cloud(Buffered::new(theirs), settings);
         (Self { io: ours }, handshake, spawned(driver))
     }
 
     /// A device under test and a cloud spoken by hand, greeted.
     pub(crate) async fn cloud(settings: Settings) -> (Self, Greeted, JoinSet<Ended>) {
         let (ours, theirs) = duplex(PIPE);
-        let (driver, handshake) = device(theirs, settings);
+        let (driver, handshake) = device(Buffered::new(theirs), settings);
         let drivers = spawned(driver);
         let mut raw = Self { io: ours };
         let (greeted, ()) = tokio::join!(handshake.greet(hello(), Duration::from_secs(5)), async {
@@ -167,7 +167,7 @@ pub(crate) async fn ended(mut drivers: JoinSet<Ended>) -> Ended {
     drivers.join_next().await.unwrap().unwrap()
 }
 
-fn spawned(driver: Driver<DuplexStream>) -> JoinSet<Ended> {
+fn spawned(driver: Driver<Buffered<DuplexStream>>) -> JoinSet<Ended> {
     let mut drivers = JoinSet::new();
     drivers.spawn(driver);
     drivers

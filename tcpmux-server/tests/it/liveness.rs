@@ -15,8 +15,10 @@ async fn a_device_that_falls_silent_is_gone_at_the_limit() {
     let cloud = Cloud::start();
     let camera = cloud.enrolled("cam-01");
     // A driver that is polled until the welcome and never again: a link that drops every packet.
-    let (driver, handshake) =
-        tcpmux_proto::device(cloud.dial(&camera.der), tcpmux_proto::Settings::default());
+    let (driver, handshake) = tcpmux_proto::device(
+        tcpmux_proto::Buffered::new(cloud.dial(&camera.der)),
+        tcpmux_proto::Settings::default(),
+    );
     let mut driver = Box::pin(driver);
     let device = tokio::select! {
         greeted = handshake.greet(hello("boot"), Duration::from_secs(60)) => greeted.unwrap(),

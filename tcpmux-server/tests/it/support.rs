@@ -7,8 +7,8 @@ use model::{CertificateStatus, DeviceRef, DisconnectCause, Event, Generation, No
 use registry::{CertificateEntry, Receipt, Registry, RevocationNotice};
 use runtime::{Clock, ManualClock, Tasks};
 use tcpmux_proto::{
-    CloudMessage, DeviceHandshake, Dialer, GreetError, Greeted, Hello, OpenError, Refused, RefusedReason,
-    Settings, StreamHeader, StreamKind, TunnelStream,
+    Buffered, CloudMessage, DeviceHandshake, Dialer, GreetError, Greeted, Hello, OpenError, Refused,
+    RefusedReason, Settings, StreamHeader, StreamKind, TunnelStream,
 };
 use tcpmux_server::{Config, TunnelServer};
 use tokio::{io::DuplexStream, sync::broadcast};
@@ -77,7 +77,8 @@ impl Cloud {
 
     /// A device that has spoken TLS and not yet said hello.
     pub(crate) fn device(&self, certificate: &[u8]) -> DeviceHandshake {
-        let (driver, handshake) = tcpmux_proto::device(self.dial(certificate), Settings::default());
+        let (driver, handshake) =
+            tcpmux_proto::device(Buffered::new(self.dial(certificate)), Settings::default());
         self.tasks.spawn(driver);
         handshake
     }

@@ -2,15 +2,16 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use bytes::BytesMut;
 use runtime::tls::{CertificateCell, Clients, provider, server_config};
 use rustls::{ClientConfig, RootCertStore, server::WebPkiClientVerifier};
 use rustls_pki_types::{PrivateKeyDer, ServerName};
-use tcpmux_proto::{Greeted, RefusedReason, Settings};
+use tcpmux_proto::{Buffered, Greeted, RefusedReason, Settings};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::TlsConnector;
 
 use crate::{
     certificates::Issued,
@@ -28,15 +29,17 @@ async fn door(cloud: &Cloud, alpn: &[&[u8]]) -> SocketAddr {
     let cell = CertificateCell::new(vec![certificate.into()], key).unwrap();
     let mut config = server_config(cell, Clients::Certified(verifier), false, alpn);
     config.time_provider = Arc::new(TestTime);
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    config.enable_secret_extraction = true;
+    let config = Arc::new(config);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = Arc::clone(&cloud.server);
     cloud.tasks.spawn(async move {
         loop {
             let (socket, peer) = listener.accept().await.unwrap();
-            if let Ok(tls) = acceptor.accept(socket).await {
-                server.serve(tls, peer);
+            let accepted = runtime::records::accept(socket, Arc::clone(&config), BytesMut::new()).await;
+            if let Ok((records, device)) = accepted {
+                server.serve(records, &device, peer);
             }
         }
     });
@@ -80,7 +83,7 @@ async fn connect(
     issued: &Issued,
 ) -> Result<Greeted, tcpmux_proto::GreetError> {
     let tls = handshake(cloud, door, issued, &[tcpmux_proto::ALPN]).await.unwrap();
-    let (driver, handshake) = tcpmux_proto::device(tls, Settings::default());
+    let (driver, handshake) = tcpmux_proto::device(Buffered::new(tls), Settings::default());
     cloud.tasks.spawn(driver);
     handshake.greet(hello("boot"), Duration::from_secs(30)).await
 }

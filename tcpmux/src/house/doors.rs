@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use runtime::{
     Clock, Tasks,
     http::{ConnectionInfo, RouteSpec, Routes, ServeOptions, serve_connection},
-    listen::{self, Choose, Limits},
+    listen::{self, Choose, Limits, Secured},
     tls::{Clients, server_config},
 };
 use tokio::net::TcpListener;
@@ -179,12 +179,10 @@ fn open_device(
         .is_some()
         .then(|| {
             let strict = Clients::Certified(verifier(ClientCertificate::Required)?);
-            Ok::<_, Failure>(Arc::new(server_config(
-                certificate.clone(),
-                strict,
-                false,
-                &[tcpmux_proto::ALPN],
-            )))
+            let mut config = server_config(certificate.clone(), strict, false, &[tcpmux_proto::ALPN]);
+            // A tunnel seals and opens its records itself.
+            config.enable_secret_extraction = true;
+            Ok::<_, Failure>(Arc::new(config))
         })
         .transpose()?;
     let web = parts
@@ -213,14 +211,16 @@ fn open_device(
     let (tunnels, connections) = (parts.tunnels.clone(), tasks.clone());
     let options = ServeOptions { title_case_headers: true, ..ServeOptions::default() };
     let limits = Limits { unread: std::time::Duration::from_secs(20), ..Limits::default() };
-    tasks.spawn(listen::accept_tls(listener, limits, choose, tasks.clone(), move |tls, peer| {
+    tasks.spawn(listen::accept_secured(listener, limits, choose, tasks.clone(), move |secured, peer| {
         let (tunnels, router, connections) = (tunnels.clone(), router.clone(), connections.clone());
         async move {
-            let is_tunnel = tls.get_ref().1.alpn_protocol() == Some(tcpmux_proto::ALPN);
-            match (is_tunnel, tunnels) {
-                (true, Some(tunnels)) => tunnels.serve(tls, peer),
-                (true, None) => {}
-                (false, _) => {
+            match secured {
+                Secured::Records(records, device) => {
+                    if let Some(tunnels) = tunnels {
+                        tunnels.serve(records, &device, peer);
+                    }
+                }
+                Secured::Stream(tls) => {
                     let info = ConnectionInfo::of(&tls, peer);
                     let answer = move |request| route(router.clone(), request);
                     serve_connection(tls, info, options, &connections, answer).await;

@@ -30,6 +30,7 @@ impl Cables {
             .with_client_cert_verifier(verifier.build().unwrap())
             .with_single_cert(chain, key)
             .unwrap();
+        server.enable_secret_extraction = true;
         server.send_tls13_tickets = 0;
         server.session_storage = Arc::new(NoServerSessionStorage {});
         let (chain, key) = leaf(&issuer);
@@ -39,6 +40,7 @@ impl Cables {
             .with_root_certificates(roots)
             .with_client_auth_cert(chain, key)
             .unwrap();
+        client.enable_secret_extraction = true;
         client.resumption = Resumption::disabled();
         Self { acceptor: Arc::new(server).into(), connector: Arc::new(client).into() }
     }

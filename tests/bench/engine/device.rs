@@ -1,9 +1,9 @@
 //! The device's end: answers every stream as its first byte asks.
 
-use std::{future::poll_fn, net::SocketAddr, time::Duration};
+use std::{future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use runtime::ReadAhead;
+use runtime::{Records, records};
 use rustls_pki_types::ServerName;
 use tcpmux_proto::{Hello, Settings};
 use tokio::{
@@ -36,7 +36,9 @@ pub(super) async fn serve(kind: Kind, count: usize, cloud: SocketAddr, cables: C
             Kind::Tls => connections.spawn(answer(Box::new(connector.connect(name, socket).await.unwrap()))),
             Kind::Yamux => connections.spawn(yamux(connector.connect(name, socket).await.unwrap())),
             Kind::Ours => {
-                connections.spawn(ours(connector.connect(name, ReadAhead::new(socket)).await.unwrap()))
+                let config = Arc::clone(connector.config());
+                let (records, _) = records::connect(socket, config, name).await.unwrap();
+                connections.spawn(ours(records))
             }
         };
     }
@@ -51,8 +53,8 @@ async fn yamux(tls: TlsStream<TcpStream>) {
 }
 
 /// No `async fn`: what the driver has must not lie in this task too.
-fn ours(tls: TlsStream<ReadAhead<TcpStream>>) -> impl Future<Output = ()> {
-    let (driver, handshake) = tcpmux_proto::device(tls, Settings::default());
+fn ours(records: Records<TcpStream>) -> impl Future<Output = ()> {
+    let (driver, handshake) = tcpmux_proto::device(records, Settings::default());
     spawn(driver.map(drop));
     let hello = Hello {
         agent_version: "1".into(),

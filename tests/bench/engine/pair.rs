@@ -1,10 +1,11 @@
 //! Both ends of connections of one kind, and the cloud's way to open streams on them.
 
-use std::{future::poll_fn, net::SocketAddr, task::Poll, thread, time::Duration};
+use std::{future::poll_fn, net::SocketAddr, sync::Arc, task::Poll, thread, time::Duration};
 
+use bytes::BytesMut;
 use futures_util::FutureExt;
 use model::{Generation, SessionId};
-use runtime::ReadAhead;
+use runtime::{Records, records};
 use tcpmux_proto::{CloudControl, SessionHandle, Settings, StreamKind, Welcome, testing};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -78,7 +79,11 @@ impl Cloud {
             Kind::Tcp => Self::Single(Some(Box::new(socket))),
             Kind::Tls => Self::Single(Some(Box::new(acceptor.accept(socket).await.unwrap()))),
             Kind::Yamux => Self::yamux(acceptor.accept(socket).await.unwrap()),
-            Kind::Ours => Self::ours(acceptor.accept(ReadAhead::new(socket)).await.unwrap()).await,
+            Kind::Ours => {
+                let config = Arc::clone(acceptor.config());
+                let (records, _) = records::accept(socket, config, BytesMut::new()).await.unwrap();
+                Self::ours(records).await
+            }
         }
     }
 
@@ -124,10 +129,10 @@ impl Cloud {
         Self::Yamux(opener)
     }
 
-    async fn ours(tls: TlsStream<ReadAhead<TcpStream>>) -> Self {
+    async fn ours(records: Records<TcpStream>) -> Self {
         let settings = Settings::default();
         let heartbeat = settings.heartbeat;
-        let (driver, handshake) = tcpmux_proto::cloud(tls, settings);
+        let (driver, handshake) = tcpmux_proto::cloud(records, settings);
         spawn(driver.map(drop));
         let greeting = handshake.hello(Duration::from_secs(5)).await.unwrap();
         let welcome = Welcome {
