@@ -338,3 +338,76 @@ async fn a_handshake_that_fails_says_why_to_both() {
     let cut = accept(far, Arc::new(Settings::new().server), BytesMut::new()).await.unwrap_err();
     assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof);
 }
+
+/// What a peer may say, and what has to come of it.
+fn say_something(dice: &mut fastrand::Rng, peer: &mut Records<DuplexStream>, out: &mut Vec<u8>) -> Verdict {
+    let (kind, message): (_, Vec<u8>) = match dice.u8(..12) {
+        0..5 => {
+            let mut data = vec![0; dice.usize(..3000)];
+            dice.fill(&mut data);
+            out.extend_from_slice(&data);
+            peer.say(ContentType::ApplicationData, &data).unwrap();
+            return Verdict::GoesOn;
+        }
+        5 => {
+            peer.renew_sealing().unwrap();
+            return Verdict::GoesOn;
+        }
+        6 => {
+            peer.say(ContentType::Alert, &[WARNING, AlertDescription::UserCanceled.into()]).unwrap();
+            return Verdict::GoesOn;
+        }
+        7 => {
+            peer.say(ContentType::Alert, &[WARNING, AlertDescription::CloseNotify.into()]).unwrap();
+            return Verdict::Ends;
+        }
+        8 => (ContentType::Alert, vec![FATAL, dice.u8(1..90)]),
+        9 => (ContentType::Handshake, vec![dice.u8(5..24); dice.usize(1..9)]),
+        10 => (ContentType::Alert, vec![0; dice.usize(3..9)]),
+        _ => (ContentType::from(dice.u8(24..)), vec![0; dice.usize(1..9)]),
+    };
+    peer.say(kind, &message).unwrap();
+    Verdict::Breaks
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Verdict {
+    GoesOn,
+    Ends,
+    Breaks,
+}
+
+#[tokio::test]
+async fn whatever_a_peer_says_is_read_up_to_the_first_fault_and_nothing_after_it() {
+    for seed in 0..300 {
+        let (mut dice, (mut ours, mut peer)) = (fastrand::Rng::with_seed(seed), ours().await);
+        let (mut wanted, mut verdict) = (vec![], Verdict::GoesOn);
+        for _ in 0..dice.usize(1..12) {
+            let mut said = vec![];
+            let came = say_something(&mut dice, &mut peer, &mut said);
+            peer.flush().await.unwrap();
+            if verdict == Verdict::GoesOn {
+                wanted.extend(said);
+                verdict = came;
+            }
+        }
+        // Without a close_notify the end is a cut.
+        drop(peer);
+        let mut got = vec![];
+        let end = loop {
+            match ours.next().await {
+                Some(Ok(piece)) => got.extend_from_slice(&piece),
+                Some(Err(error)) => break Some(error.kind()),
+                None => break None,
+            }
+        };
+        let expected = match verdict {
+            Verdict::GoesOn => Some(io::ErrorKind::UnexpectedEof),
+            Verdict::Ends => None,
+            Verdict::Breaks => Some(io::ErrorKind::InvalidData),
+        };
+        assert_eq!(end, expected, "seed {seed}");
+        assert!(got == wanted, "seed {seed}: {} bytes of {}", got.len(), wanted.len());
+        assert!(ours.next().await.is_none(), "seed {seed}: something after the end");
+    }
+}
