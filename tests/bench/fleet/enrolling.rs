@@ -64,6 +64,7 @@ async fn enrol(door: &Door, request: &[u8]) -> (Duration, Vec<u8>) {
     let start = Instant::now();
     let mut stream = door.connect().await;
     stream.write_all(request).await.unwrap();
+    stream.flush().await.unwrap();
     let mut answer = vec![];
     stream.read_to_end(&mut answer).await.unwrap();
     let time = start.elapsed();
