@@ -8,7 +8,6 @@ use http::{HeaderMap, header::AUTHORIZATION};
 use model::{Code, DeviceActor, DoorKey, Refusal, Timestamp};
 use registry::{Admission, NotAdmitted, Presented};
 use runtime::{http::ConnectionInfo, jose::bearer};
-use tokio::time::timeout;
 
 use crate::device_tokens::DeviceTokens;
 
@@ -94,11 +93,7 @@ impl DeviceGuard {
             device: self.naming.device(&certificate).map_err(|reason| refused(&reason))?,
             not_after: certificate.not_after(),
         };
-        let mut admitted = self.admission.admit(&presented, now);
-        if admitted == Err(NotAdmitted::Unread) {
-            let _ = timeout(READ_WITHIN, self.admission.read(presented.fingerprint)).await;
-            admitted = self.admission.admit(&presented, now);
-        }
+        let admitted = self.admission.admit_or_read(&presented, READ_WITHIN, || now).await;
         let admitted = admitted.map_err(|reason| match reason {
             NotAdmitted::Unread => Refusal::new(
                 Code::Unavailable,

@@ -25,14 +25,13 @@ impl Provisioning {
             }
         };
         tokio::select! {
-            () = self.fill_all() => {}
+            // Before the queue goes: who waits in it then finds a view that is whole.
+            () = async { self.fill_all().await; self.registry.certificates().end_filling() } => {}
             // Others may have the queue; the rows are all read nevertheless.
             () = async { reading_wanted.await; std::future::pending().await } => {}
         }
-        let view = self.registry.certificates();
-        view.end_filling();
-        let seconds = start.elapsed().as_secs_f64();
-        tracing::info!(certificates = view.len(), seconds, "every certificate's row is read");
+        let (certificates, seconds) = (self.registry.certificates().len(), start.elapsed().as_secs_f64());
+        tracing::info!(certificates, seconds, "every certificate's row is read");
     }
 
     async fn fill_one(&self, fingerprint: Fingerprint) -> Result<(), StoreError> {

@@ -3,10 +3,14 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
 };
 
 use model::{CertificateStatus, DeviceRef, Fingerprint, TenantName, Timestamp};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 /// What a device showed in a handshake whose chain has verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +72,25 @@ pub trait Admission: Send + Sync + std::fmt::Debug {
     /// Asks for the row of a certificate that was [`NotAdmitted::Unread`]. When the receiver resolves or fails, ask
     /// again; what is unread still may come later.
     fn read(&self, fingerprint: Fingerprint) -> oneshot::Receiver<()>;
+}
+
+impl dyn Admission {
+    /// The same as [`Admission::admit`] for those who can wait: in the first moments of a process the row may have to be
+    /// read first. One that does not come within that time is [`NotAdmitted::Unread`] still.
+    pub async fn admit_or_read(
+        &self,
+        presented: &Presented,
+        within: Duration,
+        now: impl Fn() -> Timestamp + Send,
+    ) -> Result<Admitted, NotAdmitted> {
+        let admitted = self.admit(presented, now());
+        if admitted != Err(NotAdmitted::Unread) {
+            return admitted;
+        }
+        // Whether it was read, is asked of the view.
+        let _ = timeout(within, self.read(presented.fingerprint)).await;
+        self.admit(presented, now())
+    }
 }
 
 /// A certificate whose row somebody waits for while the view is being filled.
@@ -382,6 +405,30 @@ mod tests {
         assert_eq!(view.admit(&other, Timestamp(1)), Err(NotAdmitted::Unread));
         view.end_filling();
         assert_eq!(view.admit(&other, Timestamp(1)), Err(NotAdmitted::Unknown));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_comes_before_its_row_is_admitted_by_the_row_or_not_at_all() {
+        for (status, expected) in
+            [(CertificateStatus::Active, Ok(())), (CertificateStatus::Revoked, Err(NotAdmitted::Revoked))]
+        {
+            let view = CertificateView::default();
+            let mut wanted = view.begin_filling();
+            let (admission, presented): (&dyn Admission, _) = (&view, presented());
+            let asks = || admission.admit_or_read(&presented, Duration::from_secs(5), || Timestamp(1));
+            assert_eq!(
+                asks().await.map(drop),
+                Err(NotAdmitted::Unread),
+                "nobody reads: in time, and not let in"
+            );
+            drop(wanted.try_recv().unwrap());
+            let reads = async {
+                let want = wanted.recv().await.unwrap();
+                view.fill([entry(status)]);
+                want.done.send(()).unwrap();
+            };
+            assert_eq!(tokio::join!(asks(), reads).0.map(drop), expected);
+        }
     }
 
     #[tokio::test]

@@ -88,8 +88,9 @@ pub async fn accept_tls<S, F>(
     let serve = move |secured, peer| {
         let serve = serve.clone();
         async move {
-            if let Secured::Stream(tls) = secured {
-                serve(*tls, peer).await;
+            match secured {
+                Secured::Stream(tls) => serve(*tls, peer).await,
+                Secured::Records(..) => tracing::error!(%peer, "this door has settings of a tunnel"),
             }
         }
     };

@@ -141,7 +141,9 @@ impl TunnelServer {
 
     /// Whether a device with this certificate and hello may have a session now.
     async fn decide(&self, presented: &Presented, hello: &Hello) -> Result<(), NoSession> {
-        self.admit(presented).await.map_err(NoSession::Admission)?;
+        // A row that does not come in time is not awaited: the device is told to come again.
+        let (within, now) = (self.config.hello_deadline, || self.clock.now());
+        self.admission.admit_or_read(presented, within, now).await.map_err(NoSession::Admission)?;
         check(hello)?;
         let verdict = self.sessions.judge(&presented.device, &hello.boot_id, Instant::now());
         if matches!(verdict, Verdict::DampAndTell | Verdict::AllowAndTell) {
@@ -158,17 +160,6 @@ impl TunnelServer {
             Verdict::Allow | Verdict::AllowAndTell => Ok(()),
             Verdict::Damp | Verdict::DampAndTell => Err(NoSession::Clone),
         }
-    }
-
-    /// Whether the certificate is admitted; in the first moments of a process its row may have to be read first.
-    async fn admit(&self, presented: &Presented) -> Result<(), NotAdmitted> {
-        let admitted = self.admission.admit(presented, self.clock.now());
-        if admitted != Err(NotAdmitted::Unread) {
-            return admitted.map(drop);
-        }
-        // A row that does not come in time is not awaited: the device is told to come again.
-        let _ = timeout(self.config.hello_deadline, self.admission.read(presented.fingerprint)).await;
-        self.admission.admit(presented, self.clock.now()).map(drop)
     }
 
     /// Welcomes the device and puts its session into the table.

@@ -1,5 +1,5 @@
-//! Where the programs are: next to the running test, or where `PROGRAMS` says (the long proofs take optimised ones);
-//! built if they are missing.
+//! Where the programs are: next to the running test, built if they are missing; or where `PROGRAMS` says, since the long
+//! proofs take optimised ones.
 
 use std::{
     path::{Path, PathBuf},
@@ -30,9 +30,16 @@ pub fn workspace() -> &'static Path {
 fn built() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
-        let directory = std::env::var_os("PROGRAMS")
-            .map_or_else(beside_this_test, |directory| workspace().join(PathBuf::from(directory)));
-        if !["tcpmux", "tcpmux-client", "bench"].iter().all(|name| directory.join(name).exists()) {
+        let named = std::env::var_os("PROGRAMS").map(|directory| workspace().join(directory));
+        let are_there = |directory: &Path| {
+            ["tcpmux", "tcpmux-client", "bench"].iter().all(|name| directory.join(name).exists())
+        };
+        if let Some(directory) = named {
+            assert!(are_there(&directory), "PROGRAMS: not all of them are in {}", directory.display());
+            return directory;
+        }
+        let directory = beside_this_test();
+        if !are_there(&directory) {
             build(&directory);
         }
         directory

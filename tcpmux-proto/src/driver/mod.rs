@@ -353,7 +353,7 @@ const KEEP: Duration = Duration::from_secs(1);
 const OUTBOX_LOW: usize = 32 * 1024;
 const OUTBOX_HIGH: usize = 64 * 1024;
 const SLICES: usize = 32;
-/// What tokio-rustls takes before it waits for the socket.
+/// What an encrypted connection takes before it waits for the socket: about four records.
 const TLS_BUFFER: usize = 64 * 1024;
 /// Shares of one poll, so that one busy tunnel does not keep a worker from others.
 const READS_A_TURN: usize = 4;
