@@ -1,6 +1,6 @@
 //! What can be typed.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use model::{DeviceId, Fingerprint};
@@ -60,6 +60,9 @@ pub(crate) struct Enroll {
     /// Where to keep key and certificate
     #[arg(long, env = "TCPMUX_CLIENT_STATE", value_name = "DIR", default_value = DEFAULT_STATE)]
     pub(crate) state: PathBuf,
+    /// Of several ways out, take the one by this address of the machine
+    #[arg(long, env = "TCPMUX_CLIENT_BIND", value_name = "ADDRESS")]
+    pub(crate) bind: Option<IpAddr>,
 }
 
 #[derive(Debug, Args)]
@@ -79,6 +82,9 @@ pub(crate) struct Run {
     /// Where the claim code is shown [default: claim_code in the state directory]
     #[arg(long, env = "TCPMUX_CLIENT_CLAIM_CODE", value_name = "FILE")]
     pub(crate) claim_code: Option<PathBuf>,
+    /// Of several ways out, take the one by this address of the machine
+    #[arg(long, env = "TCPMUX_CLIENT_BIND", value_name = "ADDRESS")]
+    pub(crate) bind: Option<IpAddr>,
 }
 
 #[derive(Debug, Args)]

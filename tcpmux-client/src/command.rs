@@ -61,9 +61,9 @@ fn config_file(arguments: &Run) -> Result<ConfigFile, Failure> {
 }
 
 fn daemon_config(file: ConfigFile, arguments: Run) -> Result<DaemonConfig, Failure> {
-    let Run { config: _, state, services, no_local_api, claim_code } = arguments;
+    let Run { config: _, state, services, no_local_api, claim_code, bind } = arguments;
     let proxies = Proxies::from_environment().map_err(|error| Failure::new(BAD_CONFIGURATION, error))?;
-    Ok(file.daemon(Overrides { state, services, no_local_api, claim_code }, proxies)?)
+    Ok(file.daemon(Overrides { state, services, no_local_api, claim_code, bind }, proxies)?)
 }
 
 fn start_log(flags: &LogSection, file: &LogSection, default: &str) -> Result<(), Failure> {

@@ -2,6 +2,7 @@
 //!
 //! ```toml
 //! server = "cloud.example.com:7443"      # default: where the device enrolled
+//! bind = "192.0.2.7"                     # of several ways out, the one by this address of the machine
 //! state = "/var/lib/tcpmux-client"
 //! local_api = "127.0.0.1:7480"           # "off" for none
 //! claim_code = "/var/persist/claim_code"  # default: `claim_code` in the state directory
@@ -23,7 +24,7 @@
 //! ```
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     num::NonZeroU16,
     path::{Path, PathBuf},
 };
@@ -32,7 +33,7 @@ use serde::{Deserialize, Deserializer, de::Error};
 
 use crate::{
     ClaimFile, DaemonConfig, ProvidedIdentity, Proxies, ProxyError, ServerAddress, ServiceError, ServiceSpec,
-    Services, StateDirectory,
+    Services, StateDirectory, WayOut,
 };
 
 /// A configuration file, read but not yet checked as a whole.
@@ -41,6 +42,8 @@ use crate::{
 pub struct ConfigFile {
     /// Where the cloud is.
     pub server: Option<ServerAddress>,
+    /// The address of this machine that connections to the cloud come from.
+    pub bind: Option<IpAddr>,
     /// The state directory.
     pub state: Option<PathBuf>,
     /// Where local programs ask.
@@ -122,6 +125,8 @@ pub struct Overrides {
     pub no_local_api: bool,
     /// Where the claim code is shown.
     pub claim_code: Option<PathBuf>,
+    /// The address of this machine that connections to the cloud come from.
+    pub bind: Option<IpAddr>,
 }
 
 /// Why the configuration cannot be used. The daemon exits with 78.
@@ -198,7 +203,7 @@ impl ConfigFile {
             certificate: files.certificate,
             ca: files.ca,
         });
-        config.proxies = proxies;
+        config.way_out = WayOut { proxies, from: overrides.bind.or(self.bind) };
         config.local_api = local_api;
         Ok(config)
     }
@@ -266,6 +271,7 @@ mod tests {
         assert_eq!(config.server.unwrap().to_string(), "cloud.example.com:7443");
         assert_eq!(config.local_api.unwrap().to_string(), "127.0.0.1:7480");
         assert_eq!(config.spool_bytes, 64 << 20);
+        assert_eq!(config.way_out.from.unwrap().to_string(), "192.0.2.7");
     }
 
     #[test]
@@ -291,6 +297,7 @@ mod tests {
             ],
             no_local_api: true,
             claim_code: Some("/other/claim_code".into()),
+            bind: None,
         };
         let text = "state = \"/this\"\n[[service]]\nname = \"web\"\nto = \"http://127.0.0.1:1\"\n\
                     [[service]]\nname = \"old\"\nto = \"http://127.0.0.1:4\"";
@@ -307,6 +314,7 @@ mod tests {
         assert_eq!(config.state.path().to_str().unwrap(), DEFAULT_STATE);
         assert_eq!(config.local_api.unwrap().port(), DEFAULT_LOCAL_API_PORT);
         assert!(config.services.iter().next().is_none());
+        assert_eq!(config.way_out.from, None);
     }
 
     #[test]

@@ -7,14 +7,14 @@ use tcpmux_proto::{ALPN, Ended, GreetError, Greeted, Hello, Refused, RefusedReas
 use tokio::time::timeout;
 
 use crate::{
-    DialError, Identity, Proxies, Services, TrustedTime, agent::Agent, dial, https::is_certificate_fault,
+    DialError, Identity, Services, TrustedTime, WayOut, agent::Agent, dial, https::is_certificate_fault,
     trust,
 };
 
 /// What every attempt needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Connector {
-    pub(crate) proxies: Proxies,
+    pub(crate) way_out: WayOut,
     pub(crate) time: TrustedTime,
     pub(crate) services: Arc<Services>,
     pub(crate) agent: Agent,
@@ -55,7 +55,7 @@ impl Connector {
     /// pinned CA and named the server.
     pub(crate) async fn connect(&self, identity: &Identity) -> Result<Greeted, ConnectError> {
         let config = trust::tunnel(identity, &self.time).map_err(ConnectError::Identity)?;
-        let stream = dial::dial(&identity.server, &self.proxies).await?;
+        let stream = dial::dial(&identity.server, &self.way_out).await?;
         let handshake = records::connect(stream, Arc::new(config), identity.server.tls_name());
         let (records, cloud) = timeout(HANDSHAKE_LIMIT, handshake)
             .await

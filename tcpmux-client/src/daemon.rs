@@ -7,7 +7,7 @@ use runtime::{Backoff, Clock, Tasks};
 use tokio::sync::Notify;
 
 use crate::{
-    ClaimFile, Identity, Proxies, ServerAddress, Services, StateDirectory, StateError, Status, TrustedTime,
+    ClaimFile, Identity, ServerAddress, Services, StateDirectory, StateError, Status, TrustedTime, WayOut,
     agent::Agent,
     build_time,
     connect::{ConnectError, Connector},
@@ -31,8 +31,8 @@ pub struct DaemonConfig {
     pub server: Option<ServerAddress>,
     /// What can be reached.
     pub services: Services,
-    /// The way out.
-    pub proxies: Proxies,
+    /// The way out of this machine.
+    pub way_out: WayOut,
     /// Where local programs ask, if they may.
     pub local_api: Option<SocketAddr>,
     /// Where the claim code is shown while nobody owns the device.
@@ -65,7 +65,7 @@ impl DaemonConfig {
             provided: None,
             server: None,
             services,
-            proxies: Proxies::none(),
+            way_out: WayOut::default(),
             local_api: None,
             spool_bytes: SPOOL_BYTES,
             renewal_check: Duration::from_secs(30),
@@ -144,7 +144,7 @@ impl Daemon {
         let agent = Agent::new(config.claim.clone(), Arc::clone(&board), tokens, time.clone());
         let changed = Arc::new(Notify::new());
         let connector = Connector {
-            proxies: config.proxies.clone(),
+            way_out: config.way_out.clone(),
             time: time.clone(),
             services,
             agent,

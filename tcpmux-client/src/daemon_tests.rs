@@ -323,7 +323,7 @@ async fn the_way_out_can_lead_through_a_proxy() {
         String::from_utf8(head).unwrap()
     });
     let mut device = Device::of(&cloud, &[]);
-    device.config.proxies = Proxies::through(&format!("http://{proxy}")).unwrap();
+    device.config.way_out.proxies = Proxies::through(&format!("http://{proxy}")).unwrap();
     let daemon = device.start().await;
     let session = soon(cloud.next_session()).await;
     soon(daemon.wait_for(|status| status.connected)).await;

@@ -8,9 +8,9 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 
-use crate::{Proxies, ServerAddress};
+use crate::{ServerAddress, WayOut};
 
 /// Why no connection came to stand.
 #[derive(Debug, thiserror::Error)]
@@ -40,19 +40,20 @@ pub enum DialError {
 }
 
 /// Connects to the server, through the proxy where there is one.
-pub(crate) async fn dial(server: &ServerAddress, proxies: &Proxies) -> Result<TcpStream, DialError> {
-    let Some(proxy) = proxies.towards(server) else { return dial_directly(server).await };
-    let mut stream = dial_directly(&proxy.address).await?;
+pub(crate) async fn dial(server: &ServerAddress, way_out: &WayOut) -> Result<TcpStream, DialError> {
+    let from = way_out.from;
+    let Some(proxy) = way_out.proxies.towards(server) else { return dial_directly(server, from).await };
+    let mut stream = dial_directly(&proxy.address, from).await?;
     match tokio::time::timeout(DIAL_LIMIT, proxy.connect(&mut stream, server)).await {
         Ok(outcome) => outcome.map_err(DialError::Proxy).map(|()| stream),
         Err(_) => Err(DialError::TimedOut(proxy.to_string())),
     }
 }
 
-async fn dial_directly(server: &ServerAddress) -> Result<TcpStream, DialError> {
+async fn dial_directly(server: &ServerAddress, from: Option<IpAddr>) -> Result<TcpStream, DialError> {
     let addresses = resolve(server).await?;
     let racing = race(addresses, |address| async move {
-        let stream = TcpStream::connect(address).await?;
+        let stream = connect(address, from).await?;
         runtime::sockets::tune(&stream, UNREAD)?;
         Ok(stream)
     });
@@ -60,6 +61,15 @@ async fn dial_directly(server: &ServerAddress) -> Result<TcpStream, DialError> {
         Ok(outcome) => outcome.map_err(|source| DialError::Connect { server: server.to_string(), source }),
         Err(_) => Err(DialError::TimedOut(server.to_string())),
     }
+}
+
+async fn connect(address: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+    let Some(from) = from else { return TcpStream::connect(address).await };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // An address that this machine has not, or has not now; or one of the other family.
+    let bound = socket.bind((from, 0).into());
+    bound.map_err(|error| io::Error::new(error.kind(), format!("not from {from} (see `bind`): {error}")))?;
+    socket.connect(address).await
 }
 
 /// The addresses of a server, asked anew each time: a cloud moves, a resolver may have been down.
@@ -187,9 +197,22 @@ mod tests {
     async fn a_cloud_that_takes_nothing_for_20_s_is_dead() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = listener.local_addr().unwrap().to_string().parse().unwrap();
-        let stream = dial(&server, &Proxies::none()).await.unwrap();
+        let stream = dial(&server, &WayOut::default()).await.unwrap();
         let socket = SockRef::from(&stream);
         assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(20)));
+    }
+
+    #[tokio::test]
+    async fn a_machine_with_several_ways_out_takes_the_named_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let by = |from: &str| WayOut { from: Some(from.parse().unwrap()), ..WayOut::default() };
+        let stream = dial(&server, &by("127.0.0.9")).await.unwrap();
+        assert_eq!(stream.local_addr().unwrap().ip().to_string(), "127.0.0.9");
+        for not_here in ["192.0.2.7", "::1"] {
+            let error = dial(&server, &by(not_here)).await.unwrap_err().to_string();
+            assert!(error.contains(&format!("not from {not_here} (see `bind`)")), "{error}");
+        }
     }
 }

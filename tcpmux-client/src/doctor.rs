@@ -114,7 +114,7 @@ fn certificate_finding(identity: &Identity, time: &TrustedTime) -> Finding {
 async fn network_findings(config: &DaemonConfig, identity: &Identity, time: &TrustedTime) -> Vec<Finding> {
     let server = &identity.server;
     let mut findings = vec![];
-    let proxy = config.proxies.towards(server);
+    let proxy = config.way_out.proxies.towards(server);
     if let Some(proxy) = proxy {
         findings.push(fine("proxy", format!("{server} is reached through {proxy}")));
     }
@@ -130,7 +130,7 @@ async fn network_findings(config: &DaemonConfig, identity: &Identity, time: &Tru
         }
     }
     let begun = tokio::time::Instant::now();
-    let stream = match dial::dial(server, &config.proxies).await {
+    let stream = match dial::dial(server, &config.way_out).await {
         Ok(stream) => {
             findings.push(fine("tcp", format!("{server} answered in {} ms", begun.elapsed().as_millis())));
             stream

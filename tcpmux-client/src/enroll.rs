@@ -7,7 +7,7 @@ use runtime::Backoff;
 use rustls_pki_types::CertificateDer;
 
 use crate::{
-    CertificateFacts, EstError, Identity, Proxies, ServerAddress, StateDirectory, StateError, TrustedTime,
+    CertificateFacts, EstError, Identity, ServerAddress, StateDirectory, StateError, TrustedTime, WayOut,
     certificate::fingerprint,
     est::{Stranger, Verified},
     key::Key,
@@ -30,7 +30,7 @@ pub struct EnrollRequest {
     /// Where to keep the identity.
     pub state: StateDirectory,
     /// The way out.
-    pub proxies: Proxies,
+    pub way_out: WayOut,
 }
 
 /// Why enrolment failed.
@@ -116,7 +116,7 @@ async fn enroll_once(
 ) -> Result<Identity, EnrollError> {
     let anchor = pinned_root(request).await?;
     let anchors = [CertificateDer::from(anchor)];
-    let verified = Verified::connect(&request.server, &anchors, None, &request.proxies, time).await?;
+    let verified = Verified::connect(&request.server, &anchors, None, &request.way_out, time).await?;
     // A bound passcode wins over a suggestion, so a suggestion must not stand in the signed request.
     let user = request.device.as_ref().or(request.suggestion.as_ref());
     let csr = key.certificate_request(request.device.as_ref());
@@ -133,7 +133,7 @@ async fn enroll_once(
 
 /// The root certificate that has the fingerprint. Everything before this is said to a stranger.
 async fn pinned_root(request: &EnrollRequest) -> Result<Vec<u8>, EnrollError> {
-    let stranger = Stranger::connect(&request.server, &request.proxies).await?;
+    let stranger = Stranger::connect(&request.server, &request.way_out).await?;
     let offered = stranger.ca_certificates().await?;
     let prints: Vec<_> = offered.iter().map(|der| fingerprint(der)).collect();
     match prints.iter().position(|print| *print == request.ca) {

@@ -11,7 +11,7 @@ use runtime::Clock;
 use tempfile::TempDir;
 
 use crate::{
-    EnrollError, EnrollRequest, EstError, HttpsError, Identity, Proxies, StateDirectory, TrustedTime, enroll,
+    EnrollError, EnrollRequest, EstError, HttpsError, Identity, StateDirectory, TrustedTime, WayOut, enroll,
     fake_cloud::{Answers, FakeCloud, issuing},
     renew::renew,
     test_pki::{ALWAYS, Pki},
@@ -27,7 +27,7 @@ fn request(cloud: &FakeCloud, temporary: &TempDir) -> EnrollRequest {
         device: Some("cam-01".parse().unwrap()),
         suggestion: None,
         state: StateDirectory::at(temporary.path().join("state")),
-        proxies: Proxies::none(),
+        way_out: WayOut::default(),
     }
 }
 
@@ -204,7 +204,7 @@ async fn enrolled(cloud: &FakeCloud, temporary: &TempDir) -> (Identity, StateDir
 async fn a_renewal_shows_the_old_certificate_and_brings_a_new_key() {
     let (cloud, temporary) = (FakeCloud::start().await, tempfile::tempdir().unwrap());
     let (old, state) = enrolled(&cloud, &temporary).await;
-    let new = renew(&old, &state, &Proxies::none(), &time()).await.unwrap();
+    let new = renew(&old, &state, &WayOut::default(), &time()).await.unwrap();
     let heard = cloud.heard().pop().unwrap();
     assert_eq!(heard.line, "POST /.well-known/est/simplereenroll");
     assert_eq!(heard.client.unwrap(), old.chain[0]);
@@ -223,9 +223,9 @@ async fn a_renewal_whose_answer_is_lost_leaves_the_old_identity_and_repeats_with
     });
     let cloud = FakeCloud::with(Arc::clone(&pki), &pki, &["localhost"], ALWAYS, answers).await;
     let (old, state) = enrolled(&cloud, &temporary).await;
-    renew(&old, &state, &Proxies::none(), &time()).await.unwrap_err();
+    renew(&old, &state, &WayOut::default(), &time()).await.unwrap_err();
     assert_eq!(state.identity().unwrap().certificate, old.certificate);
-    let new = renew(&old, &state, &Proxies::none(), &time()).await.unwrap();
+    let new = renew(&old, &state, &WayOut::default(), &time()).await.unwrap();
     let asked: Vec<_> = cloud.heard().into_iter().filter(|heard| heard.line.contains("reenroll")).collect();
     assert_eq!(public_key(&asked[0].body), public_key(&asked[1].body));
     assert_eq!(public_key(&asked[1].body), new.certificate.public_key_info);
@@ -239,7 +239,7 @@ async fn a_device_whose_certificate_has_expired_still_asks() {
     let past = ((2026, 1, 1), (2026, 4, 1));
     let certificate = cloud.pki.device_certificate_valid("cam-01", &key.public_key_info(), past);
     let old = state.install(&cloud.address, &key, &certificate, &[cloud.pki.root_der()]).unwrap();
-    let new = renew(&old, &state, &Proxies::none(), &time()).await.unwrap();
+    let new = renew(&old, &state, &WayOut::default(), &time()).await.unwrap();
     assert_eq!(cloud.heard()[0].client, Some(old.chain[0].clone()));
     assert!(new.certificate.not_after > NOW);
 }

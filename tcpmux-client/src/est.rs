@@ -13,7 +13,7 @@ use model::{DeviceId, Passcode, Secret};
 use rustls_pki_types::CertificateDer;
 
 use crate::{
-    HttpsError, Identity, Proxies, ServerAddress, TrustedTime,
+    HttpsError, Identity, ServerAddress, TrustedTime, WayOut,
     https::{Answer, Connection},
     pkcs7, trust,
 };
@@ -60,8 +60,8 @@ impl EstError {
 }
 
 impl Stranger {
-    pub(crate) async fn connect(server: &ServerAddress, proxies: &Proxies) -> Result<Self, EstError> {
-        Ok(Self(Connection::open(server, proxies, Ok(trust::bootstrap())).await?))
+    pub(crate) async fn connect(server: &ServerAddress, way_out: &WayOut) -> Result<Self, EstError> {
+        Ok(Self(Connection::open(server, way_out, Ok(trust::bootstrap())).await?))
     }
 
     /// `GET /cacerts` (RFC 7030 §4.1): certificates that nobody vouches for yet.
@@ -76,11 +76,11 @@ impl Verified {
         server: &ServerAddress,
         anchors: &[CertificateDer<'static>],
         identity: Option<&Identity>,
-        proxies: &Proxies,
+        way_out: &WayOut,
         time: &TrustedTime,
     ) -> Result<Self, EstError> {
         let config = trust::verified_http(anchors, identity, time);
-        let connection = Connection::open(server, proxies, config).await?;
+        let connection = Connection::open(server, way_out, config).await?;
         Ok(Self { connection, time: time.clone() })
     }
 

@@ -47,8 +47,8 @@ impl Housekeeping {
     async fn renew(&mut self) {
         let outcome = match self.config.identity() {
             Ok(identity) => {
-                let (state, proxies) = (&self.config.state, &self.config.proxies);
-                renew(&identity, state, proxies, &self.time).await
+                let (state, way_out) = (&self.config.state, &self.config.way_out);
+                renew(&identity, state, way_out, &self.time).await
             }
             Err(error) => Err(error.into()),
         };

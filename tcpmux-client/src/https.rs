@@ -12,7 +12,7 @@ use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::{CertificateFacts, DialError, Proxies, ServerAddress, calendar, dial};
+use crate::{CertificateFacts, DialError, ServerAddress, WayOut, calendar, dial};
 
 /// A connection that stands.
 pub(crate) struct Connection {
@@ -77,12 +77,12 @@ pub(crate) fn is_certificate_fault(error: &io::Error) -> bool {
 impl Connection {
     pub(crate) async fn open(
         server: &ServerAddress,
-        proxies: &Proxies,
+        way_out: &WayOut,
         config: Result<ClientConfig, rustls::Error>,
     ) -> Result<Self, HttpsError> {
         let failed = |source| HttpsError::Tls { server: server.to_string(), source };
         let config = config.map_err(|error| failed(io::Error::other(error)))?;
-        let stream = dial::dial(server, proxies).await?;
+        let stream = dial::dial(server, way_out).await?;
         let handshake = TlsConnector::from(Arc::new(config)).connect(server.tls_name(), stream);
         let stream = tokio::time::timeout(HANDSHAKE_LIMIT, handshake)
             .await

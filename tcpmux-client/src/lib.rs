@@ -49,6 +49,7 @@ mod target;
 mod trust;
 mod trusted_time;
 mod uplink;
+mod way_out;
 
 #[cfg(test)]
 mod claim_tests;
@@ -84,3 +85,4 @@ pub use state::{StateDirectory, StateError};
 pub use status::{CertificateStatus, ServiceStatus, SessionStatus, Status};
 pub use target::LocalTarget;
 pub use trusted_time::{TrustedTime, build_time};
+pub use way_out::WayOut;

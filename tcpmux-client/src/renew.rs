@@ -6,7 +6,7 @@ use model::Timestamp;
 use runtime::Backoff;
 
 use crate::{
-    CertificateFacts, EstError, Identity, Proxies, StateDirectory, StateError, TrustedTime,
+    CertificateFacts, EstError, Identity, StateDirectory, StateError, TrustedTime, WayOut,
     enroll::check_issued, est::Verified, state::Right,
 };
 
@@ -37,14 +37,14 @@ impl RenewError {
 pub(crate) async fn renew(
     identity: &Identity,
     state: &StateDirectory,
-    proxies: &Proxies,
+    way_out: &WayOut,
     time: &TrustedTime,
 ) -> Result<Identity, RenewError> {
     let _alone = state.lock(Right::Change)?;
     let key = state.pending_key()?;
     let csr = key.certificate_request(identity.device.as_ref());
     let verified =
-        Verified::connect(&identity.server, &identity.anchors, Some(identity), proxies, time).await?;
+        Verified::connect(&identity.server, &identity.anchors, Some(identity), way_out, time).await?;
     let certificate = verified.renew(&csr).await?;
     let facts = check_issued(&certificate, &key).map_err(RenewError::Unfit)?;
     if facts.device != identity.device {

@@ -68,7 +68,7 @@ struct Problem {
 pub async fn reset(config: &DaemonConfig, clock: Clock) -> Result<(), ResetError> {
     let identity = config.identity()?;
     let tls = trust::verified_http(&identity.anchors, Some(&identity), &config.trusted_time(clock));
-    let opened = Connection::open(&identity.server, &config.proxies, tls).await;
+    let opened = Connection::open(&identity.server, &config.way_out, tls).await;
     let mut connection = opened.map_err(ResetError::Unreachable)?;
     let request = Request::post("/device/v1/reset").body(Full::new(Bytes::new()));
     let request = request.expect("a constant path is an address");

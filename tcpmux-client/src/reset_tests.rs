@@ -2,7 +2,7 @@ use runtime::Clock;
 use rustls_pki_types::CertificateDer;
 
 use crate::{
-    DaemonConfig, HttpsError, Proxies, ResetError, Services, StateDirectory, StateError,
+    DaemonConfig, HttpsError, ResetError, Services, StateDirectory, StateError,
     daemon_tests::Device,
     fake_cloud::FakeCloud,
     reset,
@@ -76,8 +76,7 @@ async fn a_stranger_in_place_of_the_cloud_is_asked_nothing() {
 async fn a_device_that_is_not_enrolled_is_told_so() {
     let empty = tempfile::tempdir().unwrap();
     let services = Services::new(&[], false, None).unwrap();
-    let mut config = DaemonConfig::new(StateDirectory::at(empty.path()), services);
-    config.proxies = Proxies::default();
+    let config = DaemonConfig::new(StateDirectory::at(empty.path()), services);
     let error = reset(&config, Clock::system()).await.unwrap_err();
     assert!(matches!(error, ResetError::State(StateError::NotEnrolled(_))), "{error}");
 }

@@ -182,7 +182,7 @@ impl Uplink {
         let bearer = self.tokens.bearer();
         let shown = if bearer.is_none() { Some(&identity) } else { None };
         let tls = trust::verified_http(&identity.anchors, shown, &self.time);
-        let connection = Connection::open(&identity.server, &self.config.proxies, tls).await?;
+        let connection = Connection::open(&identity.server, &self.config.way_out, tls).await?;
         Ok(Channel { connection, bearer })
     }
 

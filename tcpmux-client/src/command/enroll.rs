@@ -8,8 +8,8 @@ use std::{
 use model::{DeviceId, Passcode, Secret};
 use runtime::Clock;
 use tcpmux_client::{
-    EnrollRequest, EnrolmentString, Proxies, StateDirectory, TrustedTime, build_time, enroll as enrol_device,
-    renewal_time,
+    EnrollRequest, EnrolmentString, Proxies, StateDirectory, TrustedTime, WayOut, build_time,
+    enroll as enrol_device, renewal_time,
 };
 
 use crate::{
@@ -41,6 +41,7 @@ pub(crate) async fn enroll(arguments: Enroll) -> Result<u8, Failure> {
 fn request(arguments: Enroll) -> Result<EnrollRequest, Failure> {
     let usage = |message: String| Failure::new(USAGE, message);
     let proxies = Proxies::from_environment().map_err(|error| Failure::new(BAD_CONFIGURATION, error))?;
+    let way_out = WayOut { proxies, from: arguments.bind };
     let state = StateDirectory::at(arguments.state);
     let string = match (arguments.source.as_deref(), arguments.server, arguments.ca, arguments.passcode_file)
     {
@@ -65,7 +66,7 @@ fn request(arguments: Enroll) -> Result<EnrollRequest, Failure> {
         (bound, asked) => bound.or(asked),
     };
     let suggestion = if device.is_some() { None } else { host_name() };
-    Ok(EnrollRequest { server, ca, passcode, device, suggestion, state, proxies })
+    Ok(EnrollRequest { server, ca, passcode, device, suggestion, state, way_out })
 }
 
 fn read_string() -> Result<EnrolmentString, Failure> {

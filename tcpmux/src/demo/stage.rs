@@ -14,8 +14,8 @@ use model::{DeviceId, Secret};
 use runtime::{Clock, Tasks, http::HttpClient};
 use serde_json::{Value, json};
 use tcpmux_client::{
-    Daemon, DaemonConfig, EnrollRequest, EnrolmentString, Proxies, ServiceSpec, Services, StateDirectory,
-    TrustedTime, build_time,
+    Daemon, DaemonConfig, EnrollRequest, EnrolmentString, ServiceSpec, Services, StateDirectory, TrustedTime,
+    WayOut, build_time,
 };
 
 use super::{
@@ -250,7 +250,7 @@ impl Stage {
                 device: Some(id),
                 suggestion: None,
                 state: state.clone(),
-                proxies: Proxies::none(),
+                way_out: WayOut::default(),
             };
             let time = TrustedTime::new(Clock::system(), build_time());
             tcpmux_client::enroll(&request, &time).await?;
