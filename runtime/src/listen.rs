@@ -1,11 +1,10 @@
 //! Accept loops: none ever waits for a handshake, each is bounded, each ends when draining begins.
 
 use std::{
-    collections::HashMap,
     future::Future,
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +17,7 @@ use tokio::{
 };
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
-use crate::{ReadAhead, Records, Tasks, records, sockets};
+use crate::{Handshakes, ReadAhead, Records, Tasks, records, sockets};
 
 /// Bounds of a door.
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +76,7 @@ pub enum Secured {
 /// connection once the handshake stands.
 pub async fn accept_tls<S, F>(
     listener: TcpListener,
-    limits: Limits,
+    handshakes: Handshakes,
     choose: Arc<Choose>,
     tasks: Tasks,
     serve: S,
@@ -94,13 +93,13 @@ pub async fn accept_tls<S, F>(
             }
         }
     };
-    accept_secured(listener, limits, choose, tasks, serve).await;
+    accept_secured(listener, handshakes, choose, tasks, serve).await;
 }
 
 /// The same for settings of both kinds.
 pub async fn accept_secured<S, F>(
     listener: TcpListener,
-    limits: Limits,
+    handshakes: Handshakes,
     choose: Arc<Choose>,
     tasks: Tasks,
     serve: S,
@@ -108,7 +107,7 @@ pub async fn accept_secured<S, F>(
     S: Fn(Secured, SocketAddr) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let waiting = Arc::new(Waiting::new(limits));
+    let limits = handshakes.limits();
     let costly = Arc::new(Semaphore::new(limits.handshakes_at_once));
     accept(listener, &tasks.clone(), move |socket, peer| {
         if limits.unread != PATIENCE
@@ -116,7 +115,7 @@ pub async fn accept_secured<S, F>(
         {
             tracing::debug!(%peer, %error, "socket options");
         }
-        let Some(place) = Waiting::take(&waiting, peer.ip()) else {
+        let Some(place) = handshakes.begin(peer.ip()) else {
             tracing::debug!(%peer, "refused: too many unfinished handshakes");
             return;
         };
@@ -179,52 +178,6 @@ async fn handshake(socket: TcpStream, choose: &Choose, costly: &Semaphore) -> io
     Ok(Secured::Stream(Box::new(start.into_stream(config).await?)))
 }
 
-/// Sockets that have not finished their handshake.
-#[derive(Debug)]
-struct Waiting {
-    limits: Limits,
-    sources: Mutex<(usize, HashMap<IpAddr, usize>)>,
-}
-
-impl Waiting {
-    fn new(limits: Limits) -> Self {
-        Self { limits, sources: Mutex::default() }
-    }
-
-    fn take(all: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let source = source_of(address);
-        let mut sources = all.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let (total, by_source) = &mut *sources;
-        let of_source = by_source.get(&source).copied().unwrap_or(0);
-        if *total >= all.limits.waiting || of_source >= all.limits.waiting_per_source {
-            return None;
-        }
-        *total += 1;
-        by_source.insert(source, of_source + 1);
-        Some(Place { all: Arc::clone(all), source })
-    }
-}
-
-/// One socket's place among those waiting; given back when dropped.
-#[derive(Debug)]
-struct Place {
-    all: Arc<Waiting>,
-    source: IpAddr,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut sources = self.all.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        sources.0 -= 1;
-        if let Some(count) = sources.1.get_mut(&self.source) {
-            *count -= 1;
-            if *count == 0 {
-                sources.1.remove(&self.source);
-            }
-        }
-    }
-}
-
 /// What counts as one source in limits: an IPv4 address, or an IPv6 /64, since a host owns all of it.
 pub fn source_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -246,19 +199,5 @@ mod tests {
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
         assert_ne!(of("2001:db8:0:1::1"), of("2001:db8:0:2::1"));
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
-    }
-
-    #[test]
-    fn waiting_sockets_are_bounded_per_source_and_in_all() {
-        let limits = Limits { waiting_per_source: 2, waiting: 3, ..Limits::default() };
-        let all = Arc::new(Waiting::new(limits));
-        let (a, b) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        let first = Waiting::take(&all, a).unwrap();
-        let _second = Waiting::take(&all, a).unwrap();
-        assert!(Waiting::take(&all, a).is_none());
-        let _third = Waiting::take(&all, b).unwrap();
-        assert!(Waiting::take(&all, b).is_none());
-        drop(first);
-        assert!(Waiting::take(&all, b).is_some());
     }
 }

@@ -1,6 +1,6 @@
 //! The doors: one listener each, a router of its own each, nothing of one reachable through another.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::{Router, body::Body};
@@ -12,7 +12,7 @@ use http::{
 };
 use hyper::body::Incoming;
 use runtime::{
-    Clock, Tasks,
+    Clock, Handshakes, Tasks,
     http::{ConnectionInfo, RouteSpec, Routes, ServeOptions, serve_connection},
     listen::{self, Choose, Limits, Secured},
     tls::{Clients, server_config},
@@ -95,10 +95,13 @@ pub(super) fn open(
     };
     let user = mount("user", parts.user_routes());
     let device = mount("device", parts.device_routes());
-    let admin = mount(
-        "admin",
-        parts.admin_routes().merge(health::routes(parts.store.clone(), parts.registry.clone(), tasks)),
-    );
+    let at_user = Handshakes::within(Limits::default());
+    let at_device = Handshakes::within(Limits { unread: DEAD_DEVICE, ..Limits::default() });
+    let at_admin = Handshakes::within(Limits::default());
+    let handshakes =
+        vec![("user", at_user.clone()), ("device", at_device.clone()), ("admin", at_admin.clone())];
+    let health = health::routes(parts.store.clone(), parts.registry.clone(), handshakes, tasks);
+    let admin = mount("admin", parts.admin_routes().merge(health));
     if let Some(proxy) = &parts.proxy {
         inventory.extend(Proxy::routes().into_iter().map(|spec| ("user", spec)));
         for (listener, port) in sockets.published.into_iter().zip(&config.publish) {
@@ -109,17 +112,24 @@ pub(super) fn open(
         }
     }
     if let Some(listener) = sockets.user {
-        open_user(listener, config, parts, user, tasks);
+        open_user(listener, at_user, config, parts, user, tasks);
     }
     if let Some(listener) = sockets.device {
-        open_device(listener, config, parts, device, clock, tasks)?;
+        open_device(listener, at_device, config, parts, device, clock, tasks)?;
     }
-    open_admin(sockets.admin, parts, admin, tasks);
+    open_admin(sockets.admin, at_admin, parts, admin, tasks);
     tasks.spawn(health::upkeep(health::recorder()));
     Ok(inventory)
 }
 
-fn open_user(listener: TcpListener, config: &Config, parts: &Parts, router: Router, tasks: &Tasks) {
+fn open_user(
+    listener: TcpListener,
+    handshakes: Handshakes,
+    config: &Config,
+    parts: &Parts,
+    router: Router,
+    tasks: &Tasks,
+) {
     let tls = server_config(parts.user_certificate(), Clients::Anonymous, true, &[b"h2", b"http/1.1"]);
     let tls = Arc::new(tls);
     let choose: Arc<Choose> = Arc::new(move |_| Some(Arc::clone(&tls)));
@@ -129,7 +139,7 @@ fn open_user(listener: TcpListener, config: &Config, parts: &Parts, router: Rout
         cors: Cors::new(config.cors.origins.clone()),
     });
     let connections = tasks.clone();
-    tasks.spawn(listen::accept_tls(listener, Limits::default(), choose, tasks.clone(), move |tls, peer| {
+    tasks.spawn(listen::accept_tls(listener, handshakes, choose, tasks.clone(), move |tls, peer| {
         let (rooms, connections) = (Arc::clone(&rooms), connections.clone());
         async move {
             let info = ConnectionInfo::of(&tls, peer);
@@ -165,6 +175,7 @@ impl UserRooms {
 
 fn open_device(
     listener: TcpListener,
+    handshakes: Handshakes,
     config: &Config,
     parts: &Parts,
     router: Router,
@@ -190,9 +201,8 @@ fn open_device(
         .is_some()
         .then(|| {
             let days = u64::from(config.ca.renew_after_expiry_days);
-            let lenient = ClientCertificate::Optional {
-                renew_after_expiry: std::time::Duration::from_secs(days * 86_400),
-            };
+            let lenient =
+                ClientCertificate::Optional { renew_after_expiry: Duration::from_secs(days * 86_400) };
             let lenient = Clients::Certified(verifier(lenient)?);
             Ok::<_, Failure>(Arc::new(server_config(certificate.clone(), lenient, true, &[b"http/1.1"])))
         })
@@ -210,8 +220,7 @@ fn open_device(
     });
     let (tunnels, connections) = (parts.tunnels.clone(), tasks.clone());
     let options = ServeOptions { title_case_headers: true, ..ServeOptions::default() };
-    let limits = Limits { unread: std::time::Duration::from_secs(20), ..Limits::default() };
-    tasks.spawn(listen::accept_secured(listener, limits, choose, tasks.clone(), move |secured, peer| {
+    tasks.spawn(listen::accept_secured(listener, handshakes, choose, tasks.clone(), move |secured, peer| {
         let (tunnels, router, connections) = (tunnels.clone(), router.clone(), connections.clone());
         async move {
             match secured {
@@ -231,12 +240,12 @@ fn open_device(
     Ok(())
 }
 
-fn open_admin(listener: TcpListener, parts: &Parts, router: Router, tasks: &Tasks) {
+fn open_admin(listener: TcpListener, handshakes: Handshakes, parts: &Parts, router: Router, tasks: &Tasks) {
     let tls = server_config(parts.admin_certificate(), Clients::Anonymous, true, &[b"h2", b"http/1.1"]);
     let tls = Arc::new(tls);
     let choose: Arc<Choose> = Arc::new(move |_| Some(Arc::clone(&tls)));
     let connections = tasks.clone();
-    tasks.spawn(listen::accept_tls(listener, Limits::default(), choose, tasks.clone(), move |tls, peer| {
+    tasks.spawn(listen::accept_tls(listener, handshakes, choose, tasks.clone(), move |tls, peer| {
         let (router, connections) = (router.clone(), connections.clone());
         async move {
             let info = ConnectionInfo::of(&tls, peer);
@@ -260,3 +269,6 @@ async fn route(router: Router, request: Request<Incoming>) -> Response<Body> {
         Err(never) => match never {},
     }
 }
+
+/// A daemon always reads: one that acknowledges nothing for so long is gone.
+const DEAD_DEVICE: Duration = Duration::from_secs(20);

@@ -10,7 +10,7 @@ use axum::{
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use registry::{Health, Registry};
 use runtime::{
-    Tasks,
+    Handshakes, Tasks,
     http::{Caller, Routes},
 };
 use serde_json::json;
@@ -40,9 +40,14 @@ pub(super) async fn upkeep(handle: PrometheusHandle) {
 
 /// The routes. Ready means: not draining, and the store can be read. A store that cannot be written stops no device,
 /// nor does a shared registry that is away.
-pub(super) fn routes(store: Option<Store>, registry: Registry, tasks: &Tasks) -> Routes {
+pub(super) fn routes(
+    store: Option<Store>,
+    registry: Registry,
+    handshakes: Vec<(&'static str, Handshakes)>,
+    tasks: &Tasks,
+) -> Routes {
     let draining = tasks.draining();
-    let (store, shared) = (Arc::new(store), registry.clone());
+    let (store, shared, handshakes) = (Arc::new(store), registry.clone(), Arc::new(handshakes));
     let readyz = move || {
         let (store, registry, draining) = (Arc::clone(&store), registry.clone(), draining.clone());
         async move { readiness(store.as_ref().as_ref(), &registry.health(), draining.is_cancelled()).await }
@@ -50,6 +55,7 @@ pub(super) fn routes(store: Option<Store>, registry: Registry, tasks: &Tasks) ->
     let handle = recorder();
     let metrics = move || async move {
         count_registry(&shared.health());
+        count_handshakes(&handshakes);
         handle.render()
     };
     Routes::new()
@@ -86,13 +92,26 @@ async fn readiness(store: Option<&Store>, registry: &Health, draining: bool) -> 
 }
 
 fn count_registry(health: &Health) {
+    metrics::gauge!("tcpmux_registry_sessions").set(number(health.sessions));
     if health.shared.is_some() {
-        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         metrics::gauge!("tcpmux_registry_up").set(u32::from(health.problem.is_none()));
         metrics::gauge!("tcpmux_registry_nodes").set(number(health.nodes));
         metrics::gauge!("tcpmux_registry_messages_waiting").set(number(health.waiting));
         metrics::counter!("tcpmux_registry_messages_lost_total").absolute(health.lost);
     }
+}
+
+fn count_handshakes(doors: &[(&'static str, Handshakes)]) {
+    for (door, handshakes) in doors {
+        let counts = handshakes.counts();
+        metrics::gauge!("tcpmux_handshakes_unfinished", "door" => *door).set(number(counts.unfinished));
+        metrics::gauge!("tcpmux_handshakes_unfinished_most", "door" => *door).set(number(counts.most));
+        metrics::counter!("tcpmux_handshakes_refused_total", "door" => *door).absolute(counts.refused);
+    }
+}
+
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 async fn in_time(check: impl Future<Output = Result<(), StoreError>>, failed: &'static str) -> &'static str {
