@@ -64,6 +64,9 @@ enum Part {
         /// Files of samples; of figures that are in more than one, the last counts
         files: Vec<PathBuf>,
     },
+    /// Devices in a process of their own
+    #[command(hide = true)]
+    Crew(fleet::Crew),
     /// Prints the memory of idle connections of one kind
     #[command(hide = true)]
     Idle { kind: engine::Kind },
@@ -76,6 +79,7 @@ fn main() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let name = match part.unwrap_or(Part::All) {
         Part::Idle { kind } => return engine::idle(kind),
+        Part::Crew(crew) => return runtime.block_on(fleet::crew(&crew)),
         Part::Page { files } => {
             let mut runs = files.iter().map(|file| Report::read(file));
             report = runs.next().expect("page wants at least one file of samples");

@@ -1,28 +1,26 @@
-//! The devices of the fleet: daemons inside this process, as a program of the device's maker would embed them.
+//! The devices of the fleet: real daemons, thousands to a process, as a program of the device's maker would embed one.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, path::Path, time::Duration};
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, future::join_all, stream};
 use hdrhistogram::Histogram;
 use http::Method;
-use runtime::{Clock, Tasks};
+use runtime::Clock;
 use serde_json::json;
-use tcpmux_client::{
-    Daemon, DaemonConfig, EnrollRequest, EnrolmentString, Proxies, ServiceSpec, Services, StateDirectory,
-    TrustedTime, build_time,
-};
+use tcpmux_client::{EnrollRequest, EnrolmentString, StateDirectory, TrustedTime, WayOut, build_time};
 use tempfile::TempDir;
-use tests::Cloud;
+use tests::{Cloud, Process};
 use tokio::{runtime::Handle, task::spawn_blocking, time::Instant};
 
+use super::crew;
 use crate::report::{OURS, Report};
 
 pub(super) struct Members {
     requests: Vec<EnrollRequest>,
-    daemons: Vec<Daemon>,
+    processes: Vec<Process>,
     /// Where the one service of each device leads: it sends for ever.
     source: u16,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// The name of a member.
@@ -30,12 +28,23 @@ pub(super) fn name(index: usize) -> String {
     format!("fleet-{index}")
 }
 
+/// Where a member keeps its key and certificate.
+pub(super) fn state(directory: &Path, index: usize) -> StateDirectory {
+    StateDirectory::at(directory.join(name(index)))
+}
+
+/// How a member reaches the cloud: from one of a few addresses, since a cloud bounds what comes from one.
+pub(super) fn way_out(index: usize) -> WayOut {
+    let last = 2 + u8::try_from(index % ADDRESSES).unwrap();
+    WayOut { from: Some(Ipv4Addr::new(127, 0, 0, last).into()), ..WayOut::default() }
+}
+
 impl Members {
     /// Has a passcode made for each.
     pub(super) async fn plan(cloud: &Cloud, count: usize, source: u16) -> Self {
         let directory = TempDir::new().unwrap();
         let requests = stream::iter(0..count).map(|index| {
-            let state = StateDirectory::at(directory.path().join(name(index)));
+            let state = state(directory.path(), index);
             async move {
                 let device = name(index);
                 let body = json!({"device": device, "ttl": "1h"});
@@ -48,12 +57,12 @@ impl Members {
                     device: Some(device.parse().unwrap()),
                     suggestion: None,
                     state,
-                    proxies: Proxies::none(),
+                    way_out: way_out(index),
                 }
             }
         });
         let requests = requests.buffered(AT_ONCE).collect().await;
-        Self { requests, daemons: vec![], source, _directory: directory }
+        Self { requests, processes: vec![], source, directory }
     }
 
     /// Sixteen at a time, each on a thread of its own with two handshakes and a state directory that is on disk before
@@ -87,30 +96,38 @@ impl Members {
 
     /// Starts every daemon; they are not connected at once.
     pub(super) async fn connect(&mut self) {
-        for request in &self.requests {
-            let spec = ServiceSpec {
-                name: "source".into(),
-                to: format!("tcp://127.0.0.1:{}", self.source),
-                viewer_websocket: false,
-                certificate: None,
-                host: None,
-            };
-            let services = Services::new(&[spec], false, None).unwrap();
-            let config = DaemonConfig::new(request.state.clone(), services);
-            self.daemons.push(Daemon::start(config, Clock::system(), Tasks::new()).await.unwrap());
+        let firsts = (0..self.requests.len()).step_by(AT_MOST);
+        self.processes = firsts
+            .map(|first| {
+                let count = AT_MOST.min(self.requests.len() - first);
+                crew::start(self.directory.path(), first, count, self.source)
+            })
+            .collect();
+        for process in &self.processes {
+            crew::until_started(process).await;
         }
     }
 
-    pub(super) async fn stop(self) {
-        let all = self.daemons.into_iter().map(|daemon| async move { daemon.stop(Duration::ZERO).await });
-        stream::iter(all).buffer_unordered(256).collect::<Vec<bool>>().await;
+    /// How many say of themselves that they are connected.
+    pub(super) async fn connected(&self) -> usize {
+        let counts = self.processes.iter().map(crew::connected);
+        join_all(counts).await.into_iter().sum()
+    }
+
+    pub(super) async fn stop(mut self) {
+        for process in &self.processes {
+            process.signal("TERM");
+        }
+        for process in &mut self.processes {
+            assert_eq!(process.exit_code(PATIENCE).await, 0, "{}", process.log());
+        }
     }
 }
 
 pub(super) async fn until_connected(cloud: &Cloud, count: usize) {
     tests::eventually_within(PATIENCE, "the fleet is connected", || async {
         let seen = connected(cloud).await;
-        if seen == Some(count) { Ok(()) } else { Err(format!("{seen:?} of {count}")) }
+        if seen == count { Ok(()) } else { Err(format!("{seen} of {count}")) }
     })
     .await;
 }
@@ -118,19 +135,27 @@ pub(super) async fn until_connected(cloud: &Cloud, count: usize) {
 pub(super) async fn until_at_least(cloud: &Cloud, count: usize) -> Instant {
     tests::eventually_within(PATIENCE, "many are connected", || async {
         let seen = connected(cloud).await;
-        if seen >= Some(count) { Ok(Instant::now()) } else { Err(format!("{seen:?}, not {count}")) }
+        if seen >= count { Ok(Instant::now()) } else { Err(format!("{seen}, not {count}")) }
     })
     .await
 }
 
-/// How many sessions the server says stand.
-pub(super) async fn connected(cloud: &Cloud) -> Option<usize> {
+/// How many devices stand in the cloud's registry.
+pub(super) async fn connected(cloud: &Cloud) -> usize {
+    metric(cloud, "tcpmux_registry_sessions").await.expect("the registry counts its sessions") as usize
+}
+
+/// One of the cloud's own figures, by its name and labels.
+pub(super) async fn metric(cloud: &Cloud, name: &str) -> Option<f64> {
     let text = cloud.admin().get("/metrics").send().await.text().await;
-    let line = text.lines().find(|line| line.starts_with("tcpmux_sessions "))?;
-    line.split(' ').nth(1)?.parse().ok()
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
 
 /// As the figures name them.
 const WHO: &str = "whole daemons, 16 at once";
 const AT_ONCE: usize = 16;
+/// Loopback addresses that members come from, 127.0.0.2 and those after it.
+const ADDRESSES: usize = 16;
+/// Members of a process: each has two descriptors, its socket and the lock on its state.
+const AT_MOST: usize = 2500;
 const PATIENCE: Duration = Duration::from_secs(180);
