@@ -28,6 +28,8 @@ pub(super) struct Keys {
 pub(super) enum Source {
     Client(Box<KernelConnection<ClientConnectionData>>),
     Server(Box<KernelConnection<ServerConnectionData>>),
+    #[cfg(feature = "fuzzing")]
+    Rehearsed(super::fuzzing::Rehearsed),
 }
 
 impl Keys {
@@ -46,7 +48,12 @@ impl Keys {
     }
 
     pub(super) fn is_client(&self) -> bool {
-        matches!(self.source, Source::Client(_))
+        match &self.source {
+            Source::Client(_) => true,
+            Source::Server(_) => false,
+            #[cfg(feature = "fuzzing")]
+            Source::Rehearsed(source) => source.is_client,
+        }
     }
 
     /// One record with its header.
@@ -80,6 +87,8 @@ impl Keys {
         let (sealed, secrets) = match &mut self.source {
             Source::Client(source) => source.update_tx_secret(),
             Source::Server(source) => source.update_tx_secret(),
+            #[cfg(feature = "fuzzing")]
+            Source::Rehearsed(source) => source.update_tx_secret(),
         }?;
         (self.sealed, self.sealing) = (sealed, encrypter(self.suite, secrets)?);
         Ok(())
@@ -89,6 +98,8 @@ impl Keys {
         let (opened, secrets) = match &mut self.source {
             Source::Client(source) => source.update_rx_secret(),
             Source::Server(source) => source.update_rx_secret(),
+            #[cfg(feature = "fuzzing")]
+            Source::Rehearsed(source) => source.update_rx_secret(),
         }?;
         (self.opened, self.opening) = (opened, decrypter(self.suite, secrets)?);
         Ok(())
@@ -100,6 +111,8 @@ impl Source {
         let suite = match self {
             Self::Client(source) => source.negotiated_cipher_suite(),
             Self::Server(source) => source.negotiated_cipher_suite(),
+            #[cfg(feature = "fuzzing")]
+            Self::Rehearsed(source) => return Ok(source.suite()),
         };
         suite.tls13().ok_or_else(|| Error::General("these records are those of TLS 1.3".into()))
     }

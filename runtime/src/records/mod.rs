@@ -20,6 +20,9 @@ use tokio_util::io::poll_read_buf;
 
 use keys::Keys;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handshake;
 mod keys;
 
@@ -106,8 +109,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Records<IO> {
                 // With other keys nothing may follow in the same record.
                 (KEY_UPDATE, &[asked @ (0 | 1)]) if rest.is_empty() => {
                     self.keys.renew_opening()?;
-                    // One answer counts for all requests before it.
-                    if asked == 1 && self.leaving.len() < MOST_LEAVING {
+                    // One answer counts for all requests before it. The last word keeps its place.
+                    if asked == 1 && self.leaving.len() + 1 < MOST_LEAVING {
                         self.renew_sealing()?;
                     }
                 }

@@ -32,6 +32,7 @@ const fn target(name: &'static str, longest: usize, run: fn(&[u8])) -> Target {
 /// All of them.
 pub const TARGETS: &[Target] = &[
     target("frame", 64, frames::frame),
+    target("records", 1024, runtime::records::fuzzing::records),
     target("session", 2048, session::session),
     target("pair", 512, pair::pair),
     target("stream-header", 1024, messages::stream_header),
