@@ -42,6 +42,7 @@
 //! [`testing::Pair`] is a whole tunnel in memory for the tests of other crates.
 
 pub mod agent;
+pub mod buffers;
 pub mod control;
 mod dial;
 mod driver;

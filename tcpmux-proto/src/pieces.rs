@@ -9,10 +9,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::{TunnelStream, mux::FRAME_PAYLOAD};
+use crate::{TunnelStream, buffers, mux::FRAME_PAYLOAD};
 
 /// Bytes that came through a stream, as they lie in memory, on their way to a writer.
 #[derive(Debug, Default)]
@@ -73,6 +73,8 @@ impl Pieces {
 #[derive(Debug, Default)]
 pub struct Gather {
     buffer: BytesMut,
+    /// The buffer is one of the thread's for bulk.
+    is_bulk: bool,
     full_reads: u32,
 }
 
@@ -82,19 +84,28 @@ impl Gather {
     /// # Errors
     /// What the reader says.
     pub async fn fill(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> io::Result<usize> {
-        let wanted = if self.full_reads >= BULK_AFTER { BULK } else { INTERACTIVE };
-        if self.buffer.capacity() < LEAST || (self.full_reads == 0 && self.buffer.capacity() > INTERACTIVE) {
-            // What was passed on goes with its last piece.
-            self.buffer = BytesMut::with_capacity(wanted);
+        let least = if self.is_bulk { buffers::LEAST } else { LEAST };
+        if self.buffer.capacity() < least || (self.full_reads == 0 && self.is_bulk) {
+            self.renew();
         }
-        let room = self.buffer.capacity();
-        let count = reader.read_buf(&mut self.buffer).await?;
+        let room = self.buffer.capacity().min(if self.is_bulk { BULK } else { INTERACTIVE });
+        let count = reader.read_buf(&mut (&mut self.buffer).limit(room)).await?;
         if count == room {
             self.full_reads = (self.full_reads + 1).min(BULK_AFTER);
         } else if count <= LEAST {
             self.full_reads = 0;
         }
         Ok(count)
+    }
+
+    /// Another buffer. What was passed on of the one before goes with its last piece.
+    fn renew(&mut self) {
+        let is_bulk = self.full_reads >= BULK_AFTER;
+        let next = if is_bulk { buffers::take() } else { BytesMut::with_capacity(INTERACTIVE) };
+        let spent = std::mem::replace(&mut self.buffer, next);
+        if std::mem::replace(&mut self.is_bulk, is_bulk) {
+            buffers::leave(spent);
+        }
     }
 
     /// Passes on what was read: a little as a copy, so that it does not pin the buffer, more as it lies there.
@@ -164,7 +175,7 @@ impl Duplex {
 }
 
 const INTERACTIVE: usize = 16 * 1024;
-/// Four whole frames of data.
+/// Four whole frames of data; a buffer for bulk holds them.
 const BULK: usize = 4 * FRAME_PAYLOAD;
 /// The least room that a read is worth, and the most bytes that are copied instead of kept as they lie.
 const LEAST: usize = 4 * 1024;

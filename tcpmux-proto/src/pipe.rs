@@ -10,7 +10,7 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::{
-    OpenError, Pieces,
+    OpenError, Pieces, buffers,
     driver::Shared,
     mux::{Read, Room},
 };
@@ -122,11 +122,17 @@ impl Pipe {
         }
         // Much to copy: not under the lock. Nobody else writes to this stream, so the room can only grow.
         let room = ready!(self.shared.act(|state, _| state.poll_room(self.id, cx)))?;
-        let count = total.min(room.saturating_sub(prefix.len()));
-        let mut copy = BytesMut::with_capacity(prefix.len() + count);
+        let wanted = room.min(prefix.len() + total);
+        let is_bulk = wanted >= buffers::LEAST;
+        let mut copy = if is_bulk { buffers::take() } else { BytesMut::with_capacity(wanted) };
+        let count = wanted.min(copy.capacity()).saturating_sub(prefix.len());
         copy.extend_from_slice(&std::mem::take(prefix));
         for_each_part(parts, count, |part| copy.extend_from_slice(part));
-        self.shared.act(|state, now| state.session.write(self.id, copy.freeze(), now));
+        let bytes = copy.split().freeze();
+        if is_bulk {
+            buffers::leave(copy);
+        }
+        self.shared.act(|state, now| state.session.write(self.id, bytes, now));
         Poll::Ready(Ok(count))
     }
 

@@ -5,7 +5,6 @@
 //! rustls's own stream a received byte is not copied at all and a sent one once.
 
 use std::{
-    cell::Cell,
     collections::VecDeque,
     io::{self, IoSlice},
     pin::Pin,
@@ -15,6 +14,7 @@ use std::{
 use bytes::{Buf, BytesMut};
 use futures_util::Stream;
 use rustls::{AlertDescription, ContentType, Error};
+use tcpmux_proto::buffers;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 
@@ -41,17 +41,13 @@ pub struct Records<IO> {
     early: BytesMut,
     /// What arrived and is not opened yet. A quiet connection holds none.
     arrived: BytesMut,
+    /// `arrived` is one of the thread's buffers for bulk.
+    is_lent: bool,
     /// Sealed records on their way to the socket, and how much of the first has left.
     leaving: VecDeque<Vec<u8>>,
     left: usize,
     peer_closed: bool,
     closed: bool,
-}
-
-thread_local! {
-    /// What the connections of this thread read into, one after the other. One that waits holds nothing, unless half a
-    /// record: with thousands of them it would be freed memory between live one, which no allocator gives back.
-    static SPARE: Cell<BytesMut> = Cell::default();
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Records<IO> {
@@ -61,6 +57,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Records<IO> {
             keys,
             early,
             arrived,
+            is_lent: false,
             leaving: VecDeque::new(),
             left: 0,
             peer_closed: false,
@@ -186,6 +183,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Records<IO> {
         Poll::Ready(Ok(()))
     }
 
+    /// Goes on in another buffer, with what there is of a record.
+    fn renew(&mut self) {
+        let mut next = buffers::take();
+        next.extend_from_slice(&self.arrived);
+        self.leave(next, true);
+    }
+
+    fn leave(&mut self, next: BytesMut, is_lent: bool) {
+        let spent = std::mem::replace(&mut self.arrived, next);
+        if std::mem::replace(&mut self.is_lent, is_lent) {
+            buffers::leave(spent);
+        }
+    }
+
     /// Says why the connection cannot go on, if the socket takes it at once.
     fn fail(&mut self, error: Error, cx: &mut Context<'_>) -> io::Error {
         self.peer_closed = true;
@@ -220,11 +231,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Stream for Records<IO> {
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Some(Err(this.fail(error, cx)))),
             }
-            if this.arrived.capacity() == 0 {
-                this.arrived = SPARE.take();
-            }
-            if this.arrived.capacity() - this.arrived.len() < ROOM_AT_LEAST {
-                this.arrived.reserve(ROOM);
+            if this.arrived.capacity() - this.arrived.len() < buffers::LEAST {
+                this.renew();
             }
             match poll_read_buf(Pin::new(&mut this.io), cx, &mut this.arrived) {
                 Poll::Ready(Ok(1..)) => {}
@@ -236,7 +244,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Stream for Records<IO> {
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
                 Poll::Pending => {
                     if this.arrived.is_empty() {
-                        SPARE.set(std::mem::take(&mut this.arrived));
+                        this.leave(BytesMut::new(), false);
                     }
                     return Poll::Pending;
                 }
@@ -308,10 +316,6 @@ const NEW_SESSION_TICKET: u8 = 4;
 const KEY_UPDATE: u8 = 24;
 const WARNING: u8 = 1;
 const FATAL: u8 = 2;
-/// Four full records as our own peer seals them: so a read ends where a record does.
-const ROOM: usize = RECORDS_AT_ONCE * (HEADER + PLAIN + 1 + 16);
-/// The least room that a read is worth.
-const ROOM_AT_LEAST: usize = HEADER + SEALED;
 const RECORDS_AT_ONCE: usize = 4;
 /// Pieces of one record.
 const CHUNKS: usize = 32;

@@ -13,7 +13,7 @@ use model::DisconnectCause;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
-    Link,
+    Link, buffers,
     mux::{End, Outbox},
 };
 
@@ -104,6 +104,7 @@ impl<IO: Link> Driver<IO> {
             self.stirred = false;
             self.outbox.release();
             self.shared.look().shrink();
+            buffers::release();
         }
         self.shared.act(|state, now| {
             state.session.tick(now);

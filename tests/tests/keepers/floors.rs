@@ -63,7 +63,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("ca", &["model"]),
     ("store", &["model"]),
     ("registry", &["model"]),
-    ("runtime", &["model"]),
+    ("runtime", &["model", "tcpmux-proto"]),
     ("tcpmux-server", &["model", "tcpmux-proto", "ca", "registry", "runtime"]),
     ("tcpmux-client", &["model", "tcpmux-proto", "runtime"]),
     ("cloud-proxy", &["model", "tcpmux-proto", "registry", "runtime"]),
