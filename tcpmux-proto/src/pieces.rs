@@ -176,7 +176,7 @@ impl Duplex {
 
 const INTERACTIVE: usize = 16 * 1024;
 /// Four whole frames of data; a buffer for bulk holds them.
-const BULK: usize = 4 * FRAME_PAYLOAD;
+pub(crate) const BULK: usize = 4 * FRAME_PAYLOAD;
 /// The least room that a read is worth, and the most bytes that are copied instead of kept as they lie.
 const LEAST: usize = 4 * 1024;
 /// Full reads in a row that make it bulk.

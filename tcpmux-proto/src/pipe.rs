@@ -12,7 +12,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::{
     OpenError, Pieces, buffers,
     driver::Shared,
-    mux::{Read, Room},
+    mux::{FRAME_PAYLOAD, Read, Room},
+    pieces::BULK,
 };
 
 /// A held stream. Dropped before both sides finished, it is reset.
@@ -95,7 +96,7 @@ impl Pipe {
         self.shared.act(|state, now| {
             while !bytes.is_empty() {
                 let room = ready!(state.poll_room(self.id, cx))?;
-                let piece = bytes.split_to(room.min(bytes.len()));
+                let piece = bytes.split_to(in_frames(bytes.len(), room));
                 state.session.write(self.id, piece, now);
             }
             Poll::Ready(Ok(()))
@@ -122,7 +123,7 @@ impl Pipe {
         }
         // Much to copy: not under the lock. Nobody else writes to this stream, so the room can only grow.
         let room = ready!(self.shared.act(|state, _| state.poll_room(self.id, cx)))?;
-        let wanted = room.min(prefix.len() + total);
+        let wanted = in_frames(prefix.len() + total, room.min(BULK));
         let is_bulk = wanted >= buffers::LEAST;
         let mut copy = if is_bulk { buffers::take() } else { BytesMut::with_capacity(wanted) };
         let count = wanted.min(copy.capacity()).saturating_sub(prefix.len());
@@ -185,6 +186,12 @@ impl Drop for Pipe {
     }
 }
 
+/// How many of these bytes to queue: all, or the whole frames that there is room for. The rest of one would leave as a small
+/// frame, and what follows would lie across TLS records.
+fn in_frames(bytes: usize, room: usize) -> usize {
+    if bytes <= room { bytes } else { room - room % FRAME_PAYLOAD }
+}
+
 fn for_each_part(parts: &[IoSlice<'_>], mut count: usize, mut each: impl FnMut(&[u8])) {
     for part in parts {
         let here = count.min(part.len());
@@ -195,3 +202,56 @@ fn for_each_part(parts: &[IoSlice<'_>], mut count: usize, mut each: impl FnMut(&
 
 /// Larger writes are copied before the lock is taken.
 const COPY_UNDER_LOCK: usize = 4 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        frame::HEADER_LEN,
+        mux::{Limits, Outbox, Role, Session},
+        settings::Settings,
+    };
+
+    fn pipe() -> Pipe {
+        let Settings { open_streams, inbound_streams, max_window, window_budget, heartbeat, silence, .. } =
+            Settings::default();
+        let limits = Limits { open_streams, inbound_streams, max_window, window_budget, heartbeat, silence };
+        let mut session = Session::new(Role::Server, limits, Duration::ZERO);
+        let id = session.open().unwrap();
+        Pipe::new(Arc::new(Shared::new(session, None, tokio::time::Instant::now())), id, Bytes::new())
+    }
+
+    /// Writes in these pieces until no more is taken; returns the payloads that leave.
+    fn payloads(write: impl Fn(&mut Pipe, &Context<'_>) -> bool) -> Vec<usize> {
+        let (mut pipe, cx) = (pipe(), Context::from_waker(std::task::Waker::noop()));
+        let mut sizes = Vec::new();
+        for _ in 0..3 {
+            while write(&mut pipe, &cx) {}
+            let mut outbox = Outbox::default();
+            pipe.shared.act(|state, now| state.session.transmit(&mut outbox, BULK, now));
+            let mut slices = [IoSlice::new(&[]); 32];
+            let count = outbox.slices(&mut slices);
+            sizes.extend(slices[..count].iter().map(|slice| slice.len()).filter(|size| *size != HEADER_LEN));
+        }
+        sizes
+    }
+
+    #[test]
+    fn bulk_leaves_in_whole_frames_whatever_the_size_of_its_writes() {
+        let piece = vec![7; 64 * 1024];
+        let written =
+            payloads(|pipe, cx| pipe.poll_write(cx, &mut Bytes::new(), &[IoSlice::new(&piece)]).is_ready());
+        assert_eq!(written, [FRAME_PAYLOAD; 12]);
+        // A byte before all others: the status of a stream, say.
+        let given = payloads(|pipe, cx| {
+            let queued = pipe.shared.look().session.held_bytes();
+            let size = if queued == 0 { FRAME_PAYLOAD + 1 } else { BULK };
+            let mut bytes = Bytes::from(vec![7; size]);
+            pipe.poll_give(cx, &mut bytes).is_ready()
+        });
+        let odd: Vec<_> = given.iter().filter(|size| **size != FRAME_PAYLOAD).collect();
+        assert_eq!(odd, [&1], "of {given:?}");
+    }
+}

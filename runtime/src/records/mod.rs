@@ -140,6 +140,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Records<IO> {
             while let Some(part) = next
                 && count < CHUNKS
                 && size < PLAIN
+                && (size == 0 || part.len() <= PLAIN - size || !(WHOLE..=PLAIN).contains(&part.len()))
             {
                 let (here, later) = part.split_at(part.len().min(PLAIN - size));
                 chunks[count] = here;
@@ -317,6 +318,8 @@ const KEY_UPDATE: u8 = 24;
 const WARNING: u8 = 1;
 const FATAL: u8 = 2;
 const RECORDS_AT_ONCE: usize = 4;
+/// A piece from this size on begins another record where it would lie across two: so the peer need not put it together.
+const WHOLE: usize = PLAIN / 2;
 /// Pieces of one record.
 const CHUNKS: usize = 32;
 /// Records that wait for the socket: those of one write, each perhaps behind a change of keys, and the last word.

@@ -174,6 +174,20 @@ async fn parts_of_one_write_share_records_and_full_records_share_writes() {
 }
 
 #[tokio::test]
+async fn a_large_part_behind_small_ones_lies_in_one_record() {
+    let (mut ours, mut theirs) = ours().await;
+    let (small, head, body) = ([1; 25], [7; 12], vec![9; PLAIN - 12]);
+    let parts = [&small[..], &head, &body, &head, &body].map(IoSlice::new);
+    let count = ours.write_vectored(&parts).await.unwrap();
+    ours.flush().await.unwrap();
+    let mut sizes = Vec::new();
+    while sizes.iter().sum::<usize>() < count {
+        sizes.push(theirs.next().await.unwrap().unwrap().len());
+    }
+    assert_eq!(sizes, [25 + 12, PLAIN, PLAIN - 12]);
+}
+
+#[tokio::test]
 async fn an_end_without_a_close_notify_is_an_error() {
     let (mut ours, theirs) = our_client().await;
     drop(theirs.into_inner());

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{
     Session,
     stream::{Receiving, Sending, Stream},
+    transmit::FRAME_PAYLOAD,
     window::Tuning,
 };
 use crate::frame::{FrameHeader, SYN};
@@ -46,9 +47,9 @@ pub enum Read {
 /// What a writer may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
-    /// So many bytes may be queued.
+    /// So many bytes may be queued: a full frame at least.
     Bytes(usize),
-    /// None now: an [`Event::Writable`] will follow.
+    /// Too few now: an [`Event::Writable`] will follow.
     Wait,
     /// We finished already.
     Finished,
@@ -93,7 +94,7 @@ impl Session {
             return Room::Finished;
         }
         let room = most.saturating_sub(stream.outgoing.len());
-        if room > 0 {
+        if room >= FRAME_PAYLOAD {
             return Room::Bytes(room);
         }
         stream.writer_waits = true;
@@ -259,11 +260,11 @@ impl Stream {
     }
 }
 
-/// Bytes one stream may queue while the session has little queued.
-const QUEUED_PER_STREAM: usize = 128 * 1024;
+/// Bytes one stream may queue while the session has little queued: the whole frames of two reads in bulk.
+const QUEUED_PER_STREAM: usize = 8 * FRAME_PAYLOAD;
 /// Bytes all streams may queue before each is held to [`QUEUED_FLOOR`].
 const QUEUED_TOTAL: usize = 8 << 20;
-const QUEUED_FLOOR: usize = 32 * 1024;
+const QUEUED_FLOOR: usize = 2 * FRAME_PAYLOAD;
 /// How long the last bytes of a stream nobody holds may take to leave.
 const LINGER: Duration = Duration::from_secs(10);
 /// Stale entries that are not worth a sweep.
