@@ -9,6 +9,8 @@ mod clock;
 pub mod digest;
 mod fault;
 mod handshakes;
+#[cfg(feature = "http")]
+mod inline;
 pub mod listen;
 pub mod logs;
 pub mod private_file;

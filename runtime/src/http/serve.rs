@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use super::problem::problem;
-use crate::Tasks;
+use crate::{Tasks, inline::Inline};
 
 /// What is known of the connection that a request came on. Every request carries it as an extension.
 #[derive(Debug, Clone)]
@@ -122,14 +122,18 @@ async fn until_drained<C: Future>(
     draining: &CancellationToken,
     shut_down: impl FnOnce(Pin<&mut C>),
 ) -> C::Output {
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        outcome = connection.as_mut() => outcome,
-        () = draining.cancelled() => {
-            shut_down(connection.as_mut());
-            connection.await
+    // The two ends of a forwarded message wake each other within one task.
+    let served = async {
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            outcome = connection.as_mut() => outcome,
+            () = draining.cancelled() => {
+                shut_down(connection.as_mut());
+                connection.await
+            }
         }
-    }
+    };
+    Inline::new(served).await
 }
 
 /// Roughly what the head of a request had on the wire.
