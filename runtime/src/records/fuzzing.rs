@@ -18,9 +18,7 @@ use rustls::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{
-    HEADER, KEY_UPDATE, Keys, MOST_LEAVING, PLAIN, ROOM, ROOM_AT_LEAST, Records, io, keys::Source, whole,
-};
+use super::{HEADER, KEY_UPDATE, Keys, MOST_LEAVING, PLAIN, Records, buffers, io, keys::Source, whole};
 
 /// The first byte says which side is ours, the second how the rest is cut on its way; the rest is what happens. However it
 /// is cut, what is heard is what the peer sealed, in order, from the beginning and whole up to an orderly end; a peer that
@@ -118,7 +116,7 @@ fn listen(ours: &mut Records<Wire>, heard: &mut Heard) {
     loop {
         let next = Pin::new(&mut *ours).poll_next(&mut waiting());
         assert!(ours.leaving.len() <= MOST_LEAVING, "{} records wait", ours.leaving.len());
-        assert!(ours.arrived.len() <= ROOM + ROOM_AT_LEAST, "{} bytes are held", ours.arrived.len());
+        assert!(ours.arrived.len() <= buffers::SIZE, "{} bytes are held", ours.arrived.len());
         let end = match next {
             Poll::Pending => return,
             Poll::Ready(Some(Ok(bytes))) => {
