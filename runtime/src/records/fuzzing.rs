@@ -116,7 +116,11 @@ fn listen(ours: &mut Records<Wire>, heard: &mut Heard) {
     loop {
         let next = Pin::new(&mut *ours).poll_next(&mut waiting());
         assert!(ours.leaving.len() <= MOST_LEAVING, "{} records wait", ours.leaving.len());
-        assert!(ours.arrived.len() <= buffers::SIZE, "{} bytes are held", ours.arrived.len());
+        assert!(
+            ours.arrived.len() <= buffers::SIZE + buffers::LEAST,
+            "{} bytes are held",
+            ours.arrived.len()
+        );
         let end = match next {
             Poll::Pending => return,
             Poll::Ready(Some(Ok(bytes))) => {
