@@ -1,6 +1,7 @@
 //! Whether a request costs the same with many devices connected as with ten: two clouds, round by round.
 
 use tests::{Cloud, Device};
+use tokio::time::{Instant, sleep};
 
 use super::members::{self, Members};
 use crate::{
@@ -37,11 +38,25 @@ async fn take(choice: &Choice, cloud: &mut Cloud, beside: &str, report: &mut Rep
     let bearer = format!("Authorization: Bearer {token}");
     let url = format!("https://localhost:{}/d/{DEVICE}/web/", cloud.user().address().port());
     let server = Group(vec![cloud.process().id()]);
-    let before = server.cpu_seconds();
+    // What the devices cost without any request: their heartbeats. It is no part of what a request costs.
+    let (begin, before) = (Instant::now(), server.cpu_seconds());
+    sleep(choice.time()).await;
+    let idle = (server.cpu_seconds() - before) / begin.elapsed().as_secs_f64();
+    report.put("P12", &format!("CPU without requests, {beside}"), "ms/s", OURS, idle * 1e3);
+    let (begin, before) = (Instant::now(), server.cpu_seconds());
     match load::wrk(&url, 16, choice.time(), &[&bearer]) {
         Ok(run) if run.requests > 0.0 => {
-            let each = (server.cpu_seconds() - before) * 1e6 / run.requests;
-            report.put("P12", &format!("CPU for each request, {beside}"), "us", OURS, each);
+            let busy = server.cpu_seconds() - before;
+            let own = busy - idle * begin.elapsed().as_secs_f64();
+            report.put(
+                "P12",
+                &format!("CPU for each request, {beside}"),
+                "us",
+                OURS,
+                own * 1e6 / run.requests,
+            );
+            let all = busy * 1e6 / run.requests;
+            report.put("P12", &format!("CPU for each request with what goes on, {beside}"), "us", OURS, all);
         }
         Ok(_) => report.note(format!("P12, {beside}: not one request was answered")),
         Err(trouble) => report.note(format!("P12, {beside}: {trouble}")),
