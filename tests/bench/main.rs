@@ -27,7 +27,8 @@ use report::Report;
 /// The figures of the table of goals: ours, and beside them those of others on the same machine in the same run.
 ///
 /// Build with `cargo build --release --workspace --bins` first: the programs beside this one are the ones measured,
-/// unless the variable PROGRAMS names the directory of others. wrk and nginx have to be there; peers that are not are named as skipped, with the reason (`./scripts/peers` gets them).
+/// unless the variable PROGRAMS names the directory of others. wrk and nginx have to be there; peers that are not are
+/// named as skipped, with the reason (`./scripts/peers` gets them).
 #[derive(Debug, Parser)]
 #[command(
     name = "bench",
