@@ -5,6 +5,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use tcpmux::{cli, exit::Exit};
 
+/// After thousands of handshakes the system's allocator holds more for each device and takes longer for each request
+/// (decision 0012).
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let default_level = if matches!(cli.command, cli::Command::Up(_)) { "info" } else { "warn" };
