@@ -11,7 +11,7 @@ use std::{
 use rustls::{ServerConfig, server::Acceptor};
 use socket2::SockRef;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
     time::Instant,
 };
@@ -54,10 +54,16 @@ pub type Choose = dyn Fn(&mut dyn Iterator<Item = &[u8]>) -> Option<Arc<ServerCo
 ///
 /// # Errors
 /// The system's error, with the address in its text.
+#[expect(clippy::unused_async, reason = "it must be called within a runtime, which registers the socket")]
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // Else a restart would have to wait for the connections of the process before.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(NOT_YET_ACCEPTED)
+    };
+    listen().map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
 }
 
 /// A connection whose handshake is done.
@@ -186,12 +192,32 @@ pub fn source_of(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Connections that the system keeps until they are accepted; beyond it drops what callers send, and each of them tries
+/// again after whole seconds. A fleet comes back all at once. The system grants no more than `net.core.somaxconn`, which
+/// is as much as this by default.
+const NOT_YET_ACCEPTED: u32 = 4096;
 const PATIENCE: Duration = Duration::from_secs(300);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn callers_that_come_all_at_once_wait_in_the_queue_of_the_system() {
+        let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut callers = vec![];
+        while callers.len() < 300 {
+            // One that finds the queue full is dropped, and would try again until somebody accepts.
+            let connecting = tokio::time::timeout(Duration::from_secs(30), TcpStream::connect(address));
+            callers
+                .push(connecting.await.unwrap_or_else(|_| panic!("full after {}", callers.len())).unwrap());
+        }
+        assert!(
+            bind(address).await.unwrap_err().to_string().contains(&format!("cannot listen on {address}"))
+        );
+    }
 
     #[test]
     fn an_ipv6_host_is_one_source_whatever_address_it_takes() {
