@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use tests::{Cloud, eventually_within};
 
-/// The sum of a metric over all its labels.
+/// The sum of a metric over all its labels, or one of them when its labels are in the name.
 pub(super) async fn metric(cloud: &Cloud, name: &str) -> f64 {
     let page = cloud.admin().get("/metrics").send().await.expect(200).await.text().await;
     let values = page.lines().filter_map(|line| {
         let (key, value) = line.rsplit_once(' ')?;
-        (key.split('{').next() == Some(name)).then(|| value.parse::<f64>().unwrap())
+        (key == name || key.split('{').next() == Some(name)).then(|| value.parse::<f64>().unwrap())
     });
     values.sum()
 }
