@@ -61,7 +61,7 @@ pub(crate) struct Enroll {
     #[arg(long, env = "TCPMUX_CLIENT_STATE", value_name = "DIR", default_value = DEFAULT_STATE)]
     pub(crate) state: PathBuf,
     /// Of several ways out, take the one by this address of the machine
-    #[arg(long, env = "TCPMUX_CLIENT_BIND", value_name = "ADDRESS")]
+    #[arg(long, env = "TCPMUX_CLIENT_BIND", value_name = "ADDRESS", value_parser = parse_bind)]
     pub(crate) bind: Option<IpAddr>,
 }
 
@@ -83,7 +83,7 @@ pub(crate) struct Run {
     #[arg(long, env = "TCPMUX_CLIENT_CLAIM_CODE", value_name = "FILE")]
     pub(crate) claim_code: Option<PathBuf>,
     /// Of several ways out, take the one by this address of the machine
-    #[arg(long, env = "TCPMUX_CLIENT_BIND", value_name = "ADDRESS")]
+    #[arg(long, env = "TCPMUX_CLIENT_BIND", value_name = "ADDRESS", value_parser = parse_bind)]
     pub(crate) bind: Option<IpAddr>,
 }
 
@@ -103,6 +103,12 @@ pub(crate) struct Reset {
     /// Do not ask at the terminal
     #[arg(short, long)]
     pub(crate) yes: bool,
+}
+
+fn parse_bind(text: &str) -> Result<IpAddr, &'static str> {
+    text.parse().map_err(
+        |_| "give an address of this machine, as in 192.0.2.7, not the name of an interface or a port",
+    )
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failed, 2 usage, 3 forbidden by the cloud, 5 passcode already used or refused, \
@@ -152,6 +158,25 @@ mod tests {
             parse(&format!("tcpmux-client enroll - --server h:1 --ca sha256:{ca} --passcode-file /x"))
                 .is_err()
         );
+    }
+
+    #[test]
+    fn the_way_out_is_an_address_of_the_machine() {
+        for line in ["tcpmux-client enroll -", "tcpmux-client run", "tcpmux-client doctor"] {
+            let parse = |bind: &str| Cli::try_parse_from(line.split(' ').chain(["--bind", bind]));
+            for good in ["192.0.2.7", "2001:db8::7"] {
+                let bind = match parse(good).unwrap().command {
+                    Command::Enroll(enroll) => enroll.bind,
+                    Command::Run(run) | Command::Doctor(run) => run.bind,
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(bind.unwrap().to_string(), good, "{line}");
+            }
+            for bad in ["eth0", "192.0.2.7:0", ""] {
+                let error = parse(bad).unwrap_err().to_string();
+                assert!(error.contains("--bind") && error.contains("as in 192.0.2.7"), "{line}: {error}");
+            }
+        }
     }
 
     #[test]

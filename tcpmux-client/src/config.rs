@@ -297,12 +297,13 @@ mod tests {
             ],
             no_local_api: true,
             claim_code: Some("/other/claim_code".into()),
-            bind: None,
+            bind: Some("192.0.2.8".parse().unwrap()),
         };
-        let text = "state = \"/this\"\n[[service]]\nname = \"web\"\nto = \"http://127.0.0.1:1\"\n\
+        let text = "state = \"/this\"\nbind = \"192.0.2.7\"\n[[service]]\nname = \"web\"\nto = \"http://127.0.0.1:1\"\n\
                     [[service]]\nname = \"old\"\nto = \"http://127.0.0.1:4\"";
         let config = daemon(text, overrides).unwrap();
         assert_eq!((config.state.path().to_str().unwrap(), config.local_api), ("/other", None));
+        assert_eq!(config.way_out.from.unwrap().to_string(), "192.0.2.8");
         let targets: Vec<_> =
             config.services.iter().map(|s| (s.name.to_string(), s.target.addresses()[0].port())).collect();
         assert_eq!(targets, [("new".into(), 3), ("old".into(), 4), ("web".into(), 2)]);

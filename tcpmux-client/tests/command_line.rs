@@ -1,11 +1,20 @@
 //! The program as a shell sees it.
 
 use std::{
-    io::Write,
-    process::{Command, Output, Stdio},
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    process::{Child, Command, Output, Stdio},
 };
 
 fn client(arguments: &[&str], input: &str) -> Output {
+    client_with(None, arguments, input)
+}
+
+fn client_with(variable: Option<(&str, &str)>, arguments: &[&str], input: &str) -> Output {
+    start(variable, arguments, input).wait_with_output().expect("the program ends")
+}
+
+fn start(variable: Option<(&str, &str)>, arguments: &[&str], input: &str) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tcpmux-client"));
     for (name, _) in std::env::vars() {
         if name.starts_with("TCPMUX_") || name.to_ascii_lowercase().ends_with("_proxy") {
@@ -13,6 +22,7 @@ fn client(arguments: &[&str], input: &str) -> Output {
         }
     }
     let mut child = command
+        .envs(variable)
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -23,7 +33,7 @@ fn client(arguments: &[&str], input: &str) -> Output {
     // A program that ends without reading closes the pipe.
     stdin.write_all(input.as_bytes()).ok();
     drop(stdin);
-    child.wait_with_output().expect("the program ends")
+    child
 }
 
 fn code_and_text(output: &Output) -> (i32, String) {
@@ -87,6 +97,55 @@ fn a_bad_configuration_exits_with_78_and_names_the_key() {
 }
 
 #[test]
+fn a_flag_or_a_variable_names_the_address_to_leave_by() {
+    let door = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (string, _) = enrolment_string(&door.local_addr().unwrap().to_string());
+    let state = tempfile::tempdir().unwrap();
+    let enrol = |variable: Option<&str>, flag: &[&str]| {
+        let words = [&["enroll", "-", "--state", state.path().to_str().unwrap()], flag].concat();
+        start(variable.map(|address| (BIND, address)), &words, &string)
+    };
+    // No machine has the first address (RFC 5737), so whoever heeds it does not get out. The command line wins.
+    let (nobodys, own) = ("192.0.2.7", "127.0.0.9");
+    let cases: [(Option<&str>, &[&str]); 3] =
+        [(Some(nobodys), &[]), (None, &["--bind", nobodys]), (Some(own), &["--bind", nobodys])];
+    for (variable, flag) in cases {
+        let mut enrolling = enrol(variable, flag);
+        let mut said = String::new();
+        BufReader::new(enrolling.stderr.take().unwrap()).read_line(&mut said).unwrap();
+        enrolling.kill().unwrap();
+        enrolling.wait().unwrap();
+        assert!(said.contains("not from 192.0.2.7 (see `bind`)"), "{variable:?} {flag:?}: {said}");
+    }
+    let cases: [(Option<&str>, &[&str]); 3] =
+        [(Some(own), &[]), (None, &["--bind", own]), (Some(nobodys), &["--bind", own])];
+    for (variable, flag) in cases {
+        let mut enrolling = enrol(variable, flag);
+        let (_, caller) = door.accept().unwrap();
+        enrolling.kill().unwrap();
+        enrolling.wait().unwrap();
+        assert_eq!(caller.ip().to_string(), own, "{variable:?} {flag:?}");
+    }
+}
+
+#[test]
+fn what_is_no_address_to_leave_by_is_a_usage_error_that_says_what_is_meant() {
+    let variable = |words: &[&str]| client_with(Some((BIND, "eth0")), words, "");
+    for output in [
+        variable(&["enroll", "-"]),
+        variable(&["run"]),
+        client(&["enroll", "-", "--bind", "eth0"], ""),
+        client(&["run", "--bind", "eth0"], ""),
+    ] {
+        let (code, text) = code_and_text(&output);
+        assert_eq!(code, 2, "{text}");
+        for words in ["'eth0'", "--bind", "give an address of this machine, as in 192.0.2.7"] {
+            assert!(text.contains(words), "{text}");
+        }
+    }
+}
+
+#[test]
 fn without_an_identity_every_command_says_what_to_do() {
     let state = tempfile::tempdir().unwrap();
     let state = state.path().to_str().unwrap();
@@ -122,3 +181,5 @@ fn claim_prints_the_code_alone_or_says_why_there_is_none() {
     let (code, text) = code_and_text(&client(&["claim", "--help"], ""));
     assert!(code == 0 && text.contains("/v1/claims") && text.contains("--claim-code"), "{code} {text}");
 }
+
+const BIND: &str = "TCPMUX_CLIENT_BIND";
