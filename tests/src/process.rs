@@ -25,8 +25,20 @@ impl Process {
     ///
     /// # Panics
     /// If it cannot be started.
-    pub fn start(name: &str, mut command: Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    pub fn start(name: &str, command: Command) -> Self {
+        Self::start_with(name, command, Stdio::null())
+    }
+
+    /// The same with a standard input that ends when this process does, whatever ends it.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start_attached(name: &str, command: Command) -> Self {
+        Self::start_with(name, command, Stdio::piped())
+    }
+
+    fn start_with(name: &str, mut command: Command, input: Stdio) -> Self {
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {command:?}: {error}"));
         let log = Arc::new(Mutex::new(String::new()));
         let readers = vec![

@@ -1,7 +1,7 @@
 //! A process full of devices: `bench crew`, started by the fleet's own process, which one process has not descriptors for.
 
 use std::{
-    io::Write,
+    io::{Read, Write},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -11,7 +11,10 @@ use clap::Args;
 use runtime::{Clock, Tasks};
 use tcpmux_client::{Daemon, DaemonConfig, ServiceSpec, Services};
 use tests::Process;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
 
 use super::members;
 
@@ -30,7 +33,7 @@ pub(crate) struct Crew {
 pub(super) fn start(directory: &Path, first: usize, count: usize, source: u16) -> Process {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.arg("crew").arg(directory).args([first, count, source.into()].map(|number| number.to_string()));
-    Process::start("crew", command)
+    Process::start_attached("crew", command)
 }
 
 pub(super) async fn until_started(process: &Process) {
@@ -54,7 +57,7 @@ pub(super) async fn connected(process: &Process) -> usize {
     .await
 }
 
-/// Runs its members until it is asked to end; tells how many are connected whenever it is asked by SIGUSR1.
+/// Runs its members until it is asked to end or the fleet's own process is gone; tells how many are connected whenever it is asked by SIGUSR1.
 pub(crate) async fn run(crew: &Crew) {
     let mut asked = signal(SignalKind::user_defined1()).unwrap();
     let spec = ServiceSpec {
@@ -81,10 +84,23 @@ pub(crate) async fn run(crew: &Crew) {
     tokio::select! {
         () = count => {}
         ended = runtime::termination() => { ended.unwrap(); }
+        _ = parent_gone() => {}
     }
     for daemon in daemons {
         daemon.stop(Duration::ZERO).await;
     }
+}
+
+/// Standard input is a pipe that nobody writes to: it ends with the process at its other end, however that ends. A
+/// thread of its own, since a runtime would wait for this read when it ends otherwise.
+fn parent_gone() -> oneshot::Receiver<()> {
+    let (gone, told) = oneshot::channel();
+    std::thread::spawn(move || {
+        // An error is an end too; and nobody listens when the crew has ended already.
+        let _ = std::io::stdin().lock().read(&mut [0]);
+        let _ = gone.send(());
+    });
+    told
 }
 
 /// A line, at once: standard output is a pipe here.
