@@ -1,4 +1,4 @@
-//! Memory for bytes in bulk, used again once nobody holds what lay in it.
+//! Memory for bytes under way, used again once nobody holds what lay in it.
 //!
 //! Bulk fills sixteen thousand buffers a GiB. Each taken from the heap and freed with its last piece makes the allocator
 //! give pages back to the system and ask for them again, at the price of a fault for every 4 KiB. So whoever has passed a
@@ -14,6 +14,21 @@ use bytes::BytesMut;
 thread_local! {
     /// The youngest last. Of most the pieces are still under way: what lies idle here is less than [`MOST`] buffers.
     static LEFT: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+    static SMALL: RefCell<Option<BytesMut>> = const { RefCell::new(None) };
+}
+
+/// An empty buffer for a conversation, of at most [`SMALL_SIZE`], with room for [`SMALL_LEAST`] or more. One serves all
+/// conversations of a thread: whoever waits for its reader needs none.
+pub(crate) fn take_small() -> BytesMut {
+    let left = SMALL.take();
+    let free = |buffer: &mut BytesMut| buffer.capacity() >= SMALL_LEAST || buffer.try_reclaim(SMALL_SIZE);
+    left.and_then(|mut buffer| free(&mut buffer).then_some(buffer))
+        .unwrap_or_else(|| BytesMut::with_capacity(SMALL_SIZE))
+}
+
+/// Leaves a buffer that [`take_small`] gave, and that holds nothing.
+pub(crate) fn leave_small(buffer: BytesMut) {
+    SMALL.set(Some(buffer));
 }
 
 /// An empty buffer: one that was left and is free, as a whole or more than half of it; else a new one of [`SIZE`].
@@ -36,18 +51,23 @@ pub fn leave(mut buffer: BytesMut) {
     });
 }
 
-/// Gives back what this thread keeps for bulk, now that it is over: all but one.
+/// Gives back what this thread keeps, now that nothing is under way: all but one buffer for bulk.
 pub(crate) fn release() {
     LEFT.with_borrow_mut(|left| {
         left.truncate(1);
         left.shrink_to_fit();
     });
+    SMALL.take();
 }
 
 /// Bytes of a buffer: four full TLS records as our own peer seals them, so that a read ends where a record does.
 pub const SIZE: usize = 4 * (5 + (1 << 14) + 1 + 16);
 /// The room of a buffer that is worth another use. With less, each read would be one of many small ones.
 pub const LEAST: usize = SIZE / 2;
+/// Bytes of a buffer for a conversation.
+pub(crate) const SMALL_SIZE: usize = 16 * 1024;
+/// The least room in it that a read is worth.
+pub(crate) const SMALL_LEAST: usize = 4 * 1024;
 /// Buffers that wait for one thread: 2 MiB. As much may be under way on eight streams that are as fast as they can be.
 const MOST: usize = 32;
 

@@ -2,9 +2,9 @@
 
 use std::{
     collections::VecDeque,
-    future::poll_fn,
+    future::{Future, poll_fn},
     io::{self, IoSlice},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
@@ -69,7 +69,7 @@ impl Pieces {
     }
 }
 
-/// A buffer between a reader and a stream: small while little is said, large for bulk.
+/// A buffer between a reader and a stream: small while little is said, large for bulk, none while it waits.
 #[derive(Debug, Default)]
 pub struct Gather {
     buffer: BytesMut,
@@ -84,27 +84,49 @@ impl Gather {
     /// # Errors
     /// What the reader says.
     pub async fn fill(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> io::Result<usize> {
+        poll_fn(|cx| self.poll_fill(cx, reader)).await
+    }
+
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut (impl AsyncRead + Unpin),
+    ) -> Poll<io::Result<usize>> {
         let least = if self.is_bulk { buffers::LEAST } else { LEAST };
         if self.buffer.capacity() < least || (self.full_reads == 0 && self.is_bulk) {
             self.renew();
         }
         let room = self.buffer.capacity().min(if self.is_bulk { BULK } else { INTERACTIVE });
-        let count = reader.read_buf(&mut (&mut self.buffer).limit(room)).await?;
-        if count == room {
-            self.full_reads = (self.full_reads + 1).min(BULK_AFTER);
-        } else if count <= LEAST {
-            self.full_reads = 0;
+        let polled = pin!(reader.read_buf(&mut (&mut self.buffer).limit(room))).poll(cx);
+        match polled {
+            // A thousand conversations that wait hold nothing.
+            Poll::Pending => self.rest(),
+            Poll::Ready(Ok(count)) if count == room => {
+                self.full_reads = (self.full_reads + 1).min(BULK_AFTER);
+            }
+            Poll::Ready(Ok(count)) if count <= LEAST => self.full_reads = 0,
+            Poll::Ready(_) => {}
         }
-        Ok(count)
+        polled
     }
 
     /// Another buffer. What was passed on of the one before goes with its last piece.
     fn renew(&mut self) {
         let is_bulk = self.full_reads >= BULK_AFTER;
-        let next = if is_bulk { buffers::take() } else { BytesMut::with_capacity(INTERACTIVE) };
+        let next = if is_bulk { buffers::take() } else { buffers::take_small() };
         let spent = std::mem::replace(&mut self.buffer, next);
         if std::mem::replace(&mut self.is_bulk, is_bulk) {
             buffers::leave(spent);
+        }
+    }
+
+    /// Leaves the buffer to others until the reader has something.
+    fn rest(&mut self) {
+        let free = std::mem::take(&mut self.buffer);
+        if std::mem::take(&mut self.is_bulk) {
+            buffers::leave(free);
+        } else {
+            buffers::leave_small(free);
         }
     }
 
@@ -174,11 +196,11 @@ impl Duplex {
     }
 }
 
-const INTERACTIVE: usize = 16 * 1024;
+const INTERACTIVE: usize = buffers::SMALL_SIZE;
 /// Four whole frames of data; a buffer for bulk holds them.
 pub(crate) const BULK: usize = 4 * FRAME_PAYLOAD;
 /// The least room that a read is worth, and the most bytes that are copied instead of kept as they lie.
-const LEAST: usize = 4 * 1024;
+const LEAST: usize = buffers::SMALL_LEAST;
 /// Full reads in a row that make it bulk.
 const BULK_AFTER: u32 = 4;
 /// Pieces written at once.
@@ -280,5 +302,35 @@ mod tests {
             gather.pass_to(&cloud).await.unwrap();
         }
         assert!(gather.buffer.capacity() <= INTERACTIVE, "{}", gather.buffer.capacity());
+    }
+
+    #[tokio::test]
+    async fn conversations_that_wait_hold_nothing_and_one_buffer_serves_them_all() {
+        let (_pair, cloud, _device) = ends().await;
+        let mut conversations: Vec<_> = (0..3).map(|_| (duplex(1 << 20), Gather::default())).collect();
+        let mut addresses = vec![];
+        for _ in 0..20 {
+            for ((near, far), gather) in &mut conversations {
+                far.write_all(b"a word").await.unwrap();
+                assert_eq!(gather.fill(near).await.unwrap(), 6);
+                addresses.push(gather.buffer.as_ptr());
+                gather.pass_to(&cloud).await.unwrap();
+                assert!(futures_util::poll!(pin!(gather.fill(near))).is_pending());
+                assert_eq!(gather.buffer.capacity(), 0);
+            }
+        }
+        addresses.dedup();
+        assert_eq!(addresses.len(), 1, "{addresses:?}");
+        // Bulk that stops for a moment leaves its buffer, too.
+        let ((near, far), gather) = &mut conversations[0];
+        far.write_all(&bytes(400_000)).await.unwrap();
+        let mut largest = 0;
+        loop {
+            let polled = futures_util::poll!(pin!(gather.fill(near)));
+            let Poll::Ready(count) = polled else { break };
+            largest = largest.max(count.unwrap());
+            drop(gather.buffer.split());
+        }
+        assert_eq!((largest, gather.buffer.capacity()), (BULK, 0));
     }
 }

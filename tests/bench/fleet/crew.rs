@@ -57,7 +57,8 @@ pub(super) async fn connected(process: &Process) -> usize {
     .await
 }
 
-/// Runs its members until it is asked to end or the fleet's own process is gone; tells how many are connected whenever it is asked by SIGUSR1.
+/// Runs its members until it is asked to end or the fleet's own process is gone; tells how many are connected whenever
+/// it is asked by SIGUSR1.
 pub(crate) async fn run(crew: &Crew) {
     let mut asked = signal(SignalKind::user_defined1()).unwrap();
     let spec = ServiceSpec {
