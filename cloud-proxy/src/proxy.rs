@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use http::{Method, Request, Response, Version, header::CONNECTION, request::Parts};
-use hyper::body::Incoming;
 use model::RequestId;
 use registry::Registry;
 use runtime::{
-    Clock, Tasks,
+    Clock, RequestBody, Tasks,
     http::{Caller, ConnectionInfo, RouteSpec, fault},
     random,
 };
@@ -70,7 +69,7 @@ impl Proxy {
     }
 
     /// Answers one request. It has to come from `runtime::http::serve_connection`, which tells who is calling.
-    pub async fn handle(&self, mut request: Request<Incoming>) -> Response<Body> {
+    pub async fn handle(&self, mut request: Request<RequestBody>) -> Response<Body> {
         let Some(ConnectionInfo { peer, .. }) = request.extensions_mut().remove::<ConnectionInfo>() else {
             return fault("serving a proxy request", &"it came without its connection");
         };

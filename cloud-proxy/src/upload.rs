@@ -1,8 +1,4 @@
 //! The client's request body on its way to the device, or to nowhere.
-//!
-//! A client that is answered before it has sent everything often reads the answer only then. So what is left of a
-//! body that nobody wants is read and thrown away for a moment: closing at once would make the client's system
-//! throw away the answer, too (RFC 9112 §9.6).
 
 use std::{
     future::Future,
@@ -17,19 +13,14 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use runtime::Tasks;
+use runtime::RequestBody;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{account, headers::filter_trailers};
 
 /// A request body as hyper's client takes it: what passes is counted, and the time of the last progress is kept.
 pub(crate) struct Upload {
-    /// `None` once it has ended.
-    inner: Option<Incoming>,
-    /// Where the rest is thrown away; `None` where it need not be.
-    leftovers: Option<Tasks>,
+    inner: RequestBody,
     gate: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
     progress: Arc<Progress>,
     bytes: Arc<account::Bytes>,
@@ -44,22 +35,13 @@ pub(crate) struct Progress {
 }
 
 impl Upload {
-    pub(crate) fn new(inner: Incoming, bytes: Arc<account::Bytes>) -> Self {
+    pub(crate) fn new(inner: RequestBody, bytes: Arc<account::Bytes>) -> Self {
         Self {
-            inner: Some(inner),
-            leftovers: None,
+            inner,
             gate: None,
             progress: Arc::new(Progress { begun: Instant::now(), last: AtomicU64::new(0) }),
             bytes,
         }
-    }
-
-    /// Has what is left thrown away, once nobody wants it any more.
-    ///
-    /// Not for HTTP/2, where the rest is cancelled by a frame; and not for a client that waits to be told to
-    /// continue: asking for its body would tell it so, after the answer.
-    pub(crate) fn throw_away_leftovers(&mut self, tasks: &Tasks) {
-        self.leftovers = Some(tasks.clone());
     }
 
     /// Whether there is no byte in it.
@@ -106,12 +88,8 @@ impl Body for Upload {
             ready!(gate.as_mut().poll(cx));
             self.gate = None;
         }
-        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(inner).poll_frame(cx));
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         self.progress.made();
-        if !matches!(frame, Some(Ok(_))) {
-            self.inner = None;
-        }
         if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
             self.bytes.up(data.len());
         }
@@ -119,29 +97,11 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Body::is_end_stream)
+        self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
-    }
-}
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        let left = self.inner.take().filter(|inner| !inner.is_end_stream());
-        if let (Some(left), Some(tasks)) = (left, &self.leftovers) {
-            tasks.spawn(async move { tokio::time::timeout(LEFTOVERS_TIME, throw_away(left)).await });
-        }
-    }
-}
-
-async fn throw_away(mut body: Incoming) {
-    let mut count = 0;
-    while let Some(Ok(frame)) = body.frame().await
-        && count < LEFTOVERS_BYTES
-    {
-        count += frame.data_ref().map_or(0, Bytes::len);
+        self.inner.size_hint()
     }
 }
 
@@ -155,6 +115,3 @@ pub(crate) fn without_forbidden_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
 
 /// For how long a client that asked for `100 Continue` is kept waiting for the device's own.
 const CONTINUE_AFTER: Duration = Duration::from_secs(1);
-/// For how long, and how many bytes of, an unwanted body are read.
-const LEFTOVERS_TIME: Duration = Duration::from_secs(2);
-const LEFTOVERS_BYTES: usize = 8 * 1024 * 1024;

@@ -3,14 +3,10 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::body::Body;
-use http::{
-    Response, StatusCode, Version,
-    header::{AUTHORIZATION, EXPECT},
-    request::Parts,
-};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use http::{Response, StatusCode, header::AUTHORIZATION, request::Parts};
+use hyper::upgrade::OnUpgrade;
 use model::{DeviceRef, Level, MethodClass, Refusal, RequestId};
-use runtime::random;
+use runtime::{RequestBody, random};
 use tcpmux_proto::StreamKind;
 
 use crate::{
@@ -63,14 +59,11 @@ impl Visit<'_> {
     /// Walks the whole way and answers.
     pub(crate) async fn answer(
         &self,
-        body: Incoming,
+        body: RequestBody,
         upgrade: OnUpgrade,
         mut account: Account,
     ) -> Response<Body> {
-        let mut body = Upload::new(body, account.bytes());
-        if self.parts.version < Version::HTTP_2 && !self.parts.headers.contains_key(EXPECT) {
-            body.throw_away_leftovers(&self.proxy.around.tasks);
-        }
+        let body = Upload::new(body, account.bytes());
         match self.walk(body, upgrade, &mut account).await {
             Ok(Outcome::Here(response)) => {
                 account.answered(response.status());

@@ -15,7 +15,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use model::ReportKind;
-use runtime::Tasks;
+use runtime::{RequestBody, Tasks};
 use tokio::{net::TcpListener, sync::Semaphore};
 
 use crate::{Services, TrustedTime, intake::take_in, spool::SpoolKeeper, status::Board};
@@ -70,11 +70,11 @@ async fn accept(listener: TcpListener, local: Arc<Local>, tasks: Tasks) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let local = Arc::clone(&local);
+        let (local, bodies) = (Arc::clone(&local), tasks.clone());
         tasks.spawn(async move {
             let _place = place;
             let service = service_fn(move |request: Request<Incoming>| {
-                let local = Arc::clone(&local);
+                let (request, local) = (RequestBody::of(request, &bodies), Arc::clone(&local));
                 async move { Ok::<_, Infallible>(answer(request, &local).await) }
             });
             let serving = http1::Builder::new()
@@ -221,6 +221,26 @@ mod tests {
         let status: Status = serde_json::from_str(body).unwrap();
         assert_eq!(status.device.unwrap().as_str(), "cam-01");
         assert!(!status.connected && status.certificate.next_renewal.is_some());
+        tasks.end();
+    }
+
+    #[tokio::test]
+    async fn a_report_that_is_far_too_large_hears_so_after_it_was_sent() {
+        let tasks = Tasks::new();
+        let any = "127.0.0.1:0".parse().unwrap();
+        let address = start(any, local(), &Services::default(), &tasks).await.unwrap();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // More than the system's buffers hold.
+        let body = vec![b' '; 7 << 20];
+        let head = format!(
+            "POST /v1/telemetry HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&body).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
         tasks.end();
     }
 

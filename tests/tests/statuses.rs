@@ -5,7 +5,10 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 use tests::{Answer, Cloud, Device, Provider, Service, eventually, now, web};
-use tokio::{io::AsyncReadExt, io::AsyncWriteExt, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
 
 use crate::stage::Stage;
 
@@ -267,4 +270,55 @@ async fn assert_problem(answer: Answer, status: u16, code: &str) {
         assert!(proxy_status.starts_with("tcpmux; error="), "{proxy_status}");
         assert!(status != 503 || !retry.is_empty(), "503 without Retry-After");
     }
+}
+
+#[tokio::test]
+async fn a_no_to_the_head_of_a_call_is_heard_by_who_still_sends_its_body_and_the_connection_stays() {
+    let cloud = Cloud::start().await;
+    // More than the buffers on the way hold.
+    let body = vec![b' '; 4 << 20];
+    for (door, path) in [
+        (cloud.user(), "/v1/claims"),
+        (cloud.user(), "/d/cam-01/web/"),
+        (cloud.admin(), "/admin/api/tenants"),
+        (cloud.device(), "/.well-known/est/simpleenroll"),
+        (cloud.device(), "/no-such-path"),
+    ] {
+        let mut stream = door.connect().await;
+        let host = door.authority();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\n\r\n", body.len());
+        for call in 1..=2 {
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            let answer = one_answer(&mut stream).await;
+            assert!(answer.starts_with("HTTP/1.1 4"), "{path}, call {call}: {answer}");
+            let sent = async {
+                stream.write_all(&body).await?;
+                stream.flush().await
+            };
+            sent.await.unwrap_or_else(|error| panic!("{path}, call {call}: {error} after {answer}"));
+        }
+    }
+}
+
+/// The next answer on a connection, which goes on.
+async fn one_answer(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut answer = vec![];
+    let reading = async {
+        loop {
+            let text = String::from_utf8_lossy(&answer).into_owned();
+            if let Some((head, said)) = text.split_once("\r\n\r\n") {
+                let length = head.to_ascii_lowercase().lines().find_map(|line| {
+                    line.strip_prefix("content-length:").map(|length| length.trim().parse::<usize>().unwrap())
+                });
+                if said.len() >= length.unwrap_or(0) {
+                    return text;
+                }
+            }
+            if stream.read_buf(&mut answer).await.unwrap() == 0 {
+                return text;
+            }
+        }
+    };
+    timeout(Duration::from_secs(10), reading).await.expect("an answer")
 }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use super::problem::problem;
-use crate::{Tasks, inline::Inline};
+use crate::{RequestBody, Tasks, inline::Inline};
 
 /// What is known of the connection that a request came on. Every request carries it as an extension.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ impl Default for ServeOptions {
 /// Serves requests until the connection ends. When draining begins, the live requests are finished.
 ///
 /// Heads over 64 KiB or 100 fields get 431; far larger ones are not read to their end and get it
-/// without a body. An upgrade is possible on HTTP/1.1.
+/// without a body. An upgrade is possible on HTTP/1.1. What is left of a body that nobody wants is thrown away.
 pub async fn serve_connection<I, S, F>(
     io: I,
     info: ConnectionInfo,
@@ -65,12 +65,14 @@ pub async fn serve_connection<I, S, F>(
     serve: S,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    S: Fn(Request<RequestBody>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let peer = info.peer;
     let is_http2 = info.alpn.as_deref() == Some(b"h2");
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let bodies = tasks.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = RequestBody::of(request, &bodies);
         request.extensions_mut().insert(info.clone());
         let answer = if head_size(&request) > HEAD_MOST || request.headers().len() > FIELDS_MOST {
             Err(problem(&Refusal::new(

@@ -10,9 +10,8 @@ use http::{
     HeaderValue, Request, Response, StatusCode, Version,
     header::{CONNECTION, HOST},
 };
-use hyper::body::Incoming;
 use runtime::{
-    Clock, Handshakes, Tasks,
+    Clock, Handshakes, RequestBody, Tasks,
     http::{ConnectionInfo, RouteSpec, Routes, ServeOptions, serve_connection},
     listen::{self, Choose, Limits, Secured},
     tls::{Clients, server_config},
@@ -157,7 +156,7 @@ struct UserRooms {
 }
 
 impl UserRooms {
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(self: Arc<Self>, request: Request<RequestBody>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let is_proxied = self.proxy.as_ref().filter(|proxy| proxy.claims(&head));
         if let Some(proxy) = is_proxied {
@@ -255,7 +254,7 @@ fn open_admin(listener: TcpListener, handshakes: Handshakes, parts: &Parts, rout
     }));
 }
 
-async fn route(router: Router, request: Request<Incoming>) -> Response<Body> {
+async fn route(router: Router, request: Request<RequestBody>) -> Response<Body> {
     // RFC 9112 §3.2. Others on the way may go by the one or by the other.
     let hosts = request.headers().get_all(HOST).iter().count();
     if request.version() == Version::HTTP_11 && hosts != 1 {
