@@ -7,8 +7,8 @@ use tcpmux_proto::{ALPN, Ended, GreetError, Greeted, Hello, Refused, RefusedReas
 use tokio::time::timeout;
 
 use crate::{
-    DialError, Identity, Services, TrustedTime, WayOut, agent::Agent, dial, https::is_certificate_fault,
-    trust,
+    DialError, Identity, Services, TrustedTime, WayOut, agent::Agent, dial, heap,
+    https::is_certificate_fault, trust,
 };
 
 /// What every attempt needs.
@@ -65,7 +65,7 @@ impl Connector {
             return Err(ConnectError::Alpn);
         }
         let (driver, handshake) = tcpmux_proto::device(records, Settings::default());
-        let driver = self.tasks.spawn(driver);
+        let driver = self.tasks.spawn(driver.when_quiet(heap::settle));
         match handshake.greet(self.hello(), HELLO_LIMIT).await {
             Ok(greeted) => Ok(greeted),
             Err(GreetError::Refused(refused)) => Err(ConnectError::Refused(refused)),

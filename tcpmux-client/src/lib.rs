@@ -24,6 +24,7 @@ mod est;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod heap;
 mod housekeeping;
 mod https;
 mod identity;

@@ -7,7 +7,7 @@
 //! What waits here is the thread's, not a connection's: one that is quiet holds nothing. With thousands of them it would
 //! be freed memory between live one, which no allocator gives back.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, collections::VecDeque};
 
 use bytes::BytesMut;
 
@@ -52,13 +52,20 @@ pub fn leave(mut buffer: BytesMut) {
     });
 }
 
-/// Gives back what this thread keeps, now that nothing is under way: all but one buffer for bulk.
+/// Gives back what this thread keeps, now that nothing is under way.
 pub(crate) fn release() {
-    LEFT.with_borrow_mut(|left| {
-        left.truncate(1);
-        left.shrink_to_fit();
-    });
+    LEFT.take();
     SMALL.take();
+}
+
+/// Gives back the room of a queue that it does not need.
+///
+/// What is in it moves to a block of its own size. Shrunk in place it would stay where a busy session has put it, and
+/// freed memory below it could not be given back.
+pub(crate) fn fit<T>(queue: &mut VecDeque<T>) {
+    let mut moved = VecDeque::with_capacity(queue.len());
+    moved.append(queue);
+    *queue = moved;
 }
 
 /// Bytes of a buffer: four full TLS records as our own peer seals them, so that a read ends where a record does.
@@ -104,13 +111,23 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_keeps_no_more_than_its_bound_and_one_when_it_is_quiet() {
+    fn a_thread_keeps_no_more_than_its_bound_and_nothing_when_it_is_quiet() {
         let held = || LEFT.with_borrow(Vec::len);
         let buffers: Vec<_> = (0..MOST + 5).map(|_| take()).collect();
         buffers.into_iter().for_each(leave);
         assert_eq!(held(), MOST);
         leave_small(take_small());
         release();
-        assert_eq!((held(), SMALL.with_borrow(Option::is_some)), (1, false));
+        assert_eq!((LEFT.with_borrow(Vec::capacity), SMALL.with_borrow(Option::is_some)), (0, false));
+    }
+
+    #[test]
+    fn what_is_left_in_a_queue_moves_to_a_block_of_its_own_size() {
+        let mut queue = VecDeque::with_capacity(1000);
+        queue.extend([1, 2, 3]);
+        let grown = queue.as_slices().0.as_ptr();
+        fit(&mut queue);
+        assert_eq!((queue.capacity(), &queue), (3, &VecDeque::from([1, 2, 3])));
+        assert_ne!(queue.as_slices().0.as_ptr(), grown);
     }
 }

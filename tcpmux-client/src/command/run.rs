@@ -9,6 +9,7 @@ use crate::outcome::{FAILED, Failure};
 
 pub(crate) async fn run(config: DaemonConfig) -> Result<u8, Failure> {
     let tasks = Tasks::new();
+    make_room_for_ready(&tasks);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"), state = %config.state.path().display(),
         services = config.services.iter().count(), "starting"
@@ -26,4 +27,14 @@ pub(crate) async fn run(config: DaemonConfig) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// The runtime's queue of tasks that are ready grows and never shrinks. It grows here, while the heap is small: grown under
+/// load it would lie above what load alone needs, and the allocator could give none of that back.
+fn make_room_for_ready(tasks: &Tasks) {
+    for _ in 0..READY_AT_ONCE {
+        tasks.spawn(async {});
+    }
+}
+
+/// One more than 256, so that there is room for 512.
+const READY_AT_ONCE: usize = 257;
 const GRACE: Duration = Duration::from_secs(10);

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     StreamHeader,
+    buffers::fit,
     mux::{Read, Session},
 };
 
@@ -117,7 +118,7 @@ impl Arrivals {
     /// Gives back memory that only a busy session needs.
     pub(super) fn shrink(&mut self) {
         self.headers.shrink_to_fit();
-        self.ready.shrink_to_fit();
+        fit(&mut self.ready);
     }
 
     /// Nobody takes streams any more: those that wait and all later ones are reset.

@@ -37,6 +37,7 @@ pub struct Driver<IO> {
     heard: Instant,
     /// Bytes came since memory was last given back.
     stirred: bool,
+    when_quiet: fn(),
     outbox: Outbox,
     unflushed: bool,
     /// Set while the socket takes nothing although bytes wait.
@@ -86,6 +87,7 @@ impl<IO: Link> Driver<IO> {
             write_progress,
             heard: now,
             stirred: false,
+            when_quiet: || (),
             outbox: Outbox::default(),
             unflushed: false,
             stuck: None,
@@ -93,6 +95,13 @@ impl<IO: Link> Driver<IO> {
             closing: None,
             detail: None,
         }
+    }
+
+    /// Has this done, more than once, when the session has been quiet for a second and has given back its memory: what the process
+    /// may do about its allocator.
+    pub fn when_quiet(mut self, tidy: fn()) -> Self {
+        self.when_quiet = tidy;
+        self
     }
 
     fn tick(&mut self, at: Instant) {
@@ -106,8 +115,11 @@ impl<IO: Link> Driver<IO> {
         if self.may_release() && at >= self.heard + KEEP {
             self.stirred = false;
             self.outbox.release();
-            self.shared.look().shrink();
             buffers::release();
+            // What shrinks moves, and finds its place among what is free by now; what it leaves is free, too.
+            (self.when_quiet)();
+            self.shared.look().shrink();
+            (self.when_quiet)();
         }
         self.shared.act(|state, now| {
             state.session.tick(now);

@@ -104,6 +104,11 @@ impl PeerIds {
         true
     }
 
+    /// Gives back memory that only a busy session needs; what is left moves, as with [`buffers::fit`](crate::buffers::fit).
+    pub(super) fn shrink(&mut self) {
+        self.skipped = self.skipped.clone();
+    }
+
     /// Whether the peer announced this id, or skipped it so long ago that it counts as announced.
     pub(super) fn was_taken(&self, id: u32) -> bool {
         u64::from(id) < self.next && self.skipped_at(id).is_none()

@@ -2,6 +2,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use crate::buffers::fit;
+
 /// Streams with something to send, each at most once, in two classes.
 #[derive(Debug, Default)]
 pub(super) struct Scheduler {
@@ -67,8 +69,8 @@ impl Scheduler {
     }
 
     pub(super) fn shrink(&mut self) {
-        self.interactive.shrink_to_fit();
-        self.bulk.shrink_to_fit();
+        fit(&mut self.interactive);
+        fit(&mut self.bulk);
     }
 
     pub(super) fn clear(&mut self) {

@@ -15,7 +15,10 @@ use super::{
     stream::{Receiving, Stream},
     streams::Event,
 };
-use crate::frame::{FrameHeader, SYN};
+use crate::{
+    buffers::fit,
+    frame::{FrameHeader, SYN},
+};
 
 /// One multiplexed connection.
 #[derive(Debug)]
@@ -237,11 +240,13 @@ impl Session {
     pub fn shrink(&mut self) {
         self.streams.shrink_to_fit();
         self.scheduler.shrink();
-        self.updates.shrink_to_fit();
-        self.urgent.shrink_to_fit();
-        self.replies.shrink_to_fit();
-        self.events.shrink_to_fit();
-        self.lingering.shrink_to_fit();
+        fit(&mut self.updates);
+        fit(&mut self.urgent);
+        fit(&mut self.replies);
+        fit(&mut self.events);
+        self.forget_gone();
+        fit(&mut self.lingering);
+        self.peer_ids.shrink();
     }
 
     /// Streams that can still be opened before ids run out.

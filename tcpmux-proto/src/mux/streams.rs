@@ -228,9 +228,14 @@ impl Session {
     /// Entries of streams that are gone already are dropped before there are too many.
     fn bound_lingering(&mut self) {
         if self.lingering.len() > 2 * self.streams.len() + SLACK {
-            let streams = &self.streams;
-            self.lingering.retain(|(_, id)| streams.contains_key(id));
+            self.forget_gone();
         }
+    }
+
+    /// Nobody waits any more for the last bytes of a stream that is gone.
+    pub(super) fn forget_gone(&mut self) {
+        let streams = &self.streams;
+        self.lingering.retain(|(_, id)| streams.contains_key(id));
     }
 }
 
