@@ -281,3 +281,15 @@ fn files(directory: &Path) -> Vec<std::path::PathBuf> {
     }
     found
 }
+
+#[tokio::test]
+async fn the_cloud_allocates_with_jemalloc_and_the_daemon_with_the_systems_allocator() {
+    let tells = async |program: &Path| {
+        let program = program.display().to_string();
+        let finished = run("env", ["_RJEM_MALLOC_CONF=stats_print:true", &program, "--version"], b"").await;
+        assert_eq!(finished.code, 0, "{finished:?}");
+        finished.stderr.contains("jemalloc")
+    };
+    assert!(tells(cloud_program().as_ref()).await, "docs/decisions/0012");
+    assert!(!tells(client_program().as_ref()).await);
+}
