@@ -8,7 +8,7 @@ use std::{array, hint::black_box};
 /// joins them with the free memory around, and the heap ends above the highest one: after load, a megabyte of freed memory stays
 /// under some kilobytes of them. So of each size more are taken than are kept, and the lowest are freed first: those are kept,
 /// the others join what is free around them. Each round finds lower ones. A last large block has the allocator give back what
-/// is free at the end. With another allocator this does nothing, in a fraction of a millisecond.
+/// is free at the end. No other allocator needs it; to one it is some thousand requests more.
 pub(crate) fn settle() {
     for _ in 0..ROUNDS {
         for size in (LEAST..=MOST).step_by(STEP) {
@@ -29,7 +29,7 @@ const STEP: usize = 16;
 /// Freed blocks from 64 KiB on have the end of the heap looked at; from 128 KiB on they lie outside of it.
 const LARGE: usize = 100_000;
 
-#[cfg(test)]
+#[cfg(all(test, target_env = "gnu"))]
 mod tests {
     use super::*;
 
@@ -39,7 +39,6 @@ mod tests {
         kept.iter().map(|block| block.as_ptr().addr()).max().unwrap()
     }
 
-    #[cfg(target_env = "gnu")]
     #[test]
     fn what_the_allocator_keeps_lies_low_afterwards() {
         // A busy time: small blocks among large ones, the small ones freed last.

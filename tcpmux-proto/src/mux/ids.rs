@@ -142,6 +142,16 @@ mod tests {
     }
 
     #[test]
+    fn what_was_skipped_is_known_after_memory_was_given_back() {
+        let mut ids = PeerIds::new(Role::Client);
+        assert!(ids.take(6) && ids.take(12));
+        assert!(ids.skipped.capacity() > ids.skipped.len());
+        ids.shrink();
+        assert_eq!(ids.skipped.capacity(), ids.skipped.len());
+        assert!(ids.take(4) && !ids.take(4) && !ids.was_taken(2) && !ids.was_taken(8));
+    }
+
+    #[test]
     fn an_id_of_the_peer_is_used_once_in_whatever_order() {
         let mut ids = PeerIds::new(Role::Client);
         assert!(ids.take(6));
