@@ -29,7 +29,8 @@ const STEP: usize = 16;
 /// Freed blocks from 64 KiB on have the end of the heap looked at; from 128 KiB on they lie outside of it.
 const LARGE: usize = 100_000;
 
-#[cfg(all(test, target_env = "gnu"))]
+#[cfg(test)]
+#[cfg(target_env = "gnu")]
 mod tests {
     use super::*;
 
